@@ -1,0 +1,1 @@
+//! Generated input: datagen and Nexmark.

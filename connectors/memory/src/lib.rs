@@ -1,0 +1,1 @@
+//! In-memory tables as source and sink.

@@ -1,0 +1,1 @@
+//! Results on standard output, or nowhere.

@@ -1,0 +1,1 @@
+//! Stateless and windowed operators.
