@@ -1,1 +1,36 @@
-//! Contracts of the engine.
+//! Contracts of the Tidemill engine: the words that every other crate speaks.
+//!
+//! | module | what it fixes |
+//! |---|---|
+//! | [`time`] | event time, durations, clocks |
+//! | [`window`] | windows, slices and their arithmetic |
+//! | [`key`] | persisted key hashes, key groups, who owns them |
+//! | [`watermark`] | per-split watermarks, minimum over inputs |
+//! | [`element`] | what flows between operators |
+//! | [`source`], [`sink`], [`operator`] | what plugs into the engine |
+//! | [`graph`] | the dataflow graph that front-ends build and the runtime executes |
+//! | [`table`] | tables with options, as SQL declares them, and the factories that connect them |
+//! | [`error`], [`dead_letter`] | what can go wrong, and what becomes of a bad record |
+//! | [`testing`] | a harness that drives one operator by hand |
+//!
+//! This crate knows Arrow and nothing else: no async runtime, no query engine, no I/O.
+
+#![deny(missing_docs)]
+
+pub mod dead_letter;
+pub mod element;
+pub mod error;
+pub mod graph;
+pub mod key;
+pub mod operator;
+pub mod sink;
+pub mod source;
+pub mod table;
+pub mod testing;
+pub mod time;
+pub mod watermark;
+pub mod window;
+
+pub use element::{Batch, Element, Epoch};
+pub use error::{Error, ErrorKind, Result};
+pub use time::EventTime;

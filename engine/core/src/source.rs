@@ -1,0 +1,133 @@
+//! What a source must do: list its splits, read each in order from any offset.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+
+use crate::dead_letter::DeadLetter;
+use crate::element::{Epoch, Records};
+use crate::error::Result;
+use crate::time::Clock;
+
+/// Name of a split, unique and stable within its source: `orders/3`, `data/a.csv`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SplitId(Arc<str>);
+
+impl SplitId {
+    /// A split of this name.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(name.as_ref().into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SplitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Position in a split, in the source's own notation: the **next** record to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Offset(pub String);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A replayable input: an ordered set of splits.
+///
+/// The engine calls [`Source::splits`] when a job starts, spreads the splits over its shards and
+/// opens a reader for each on the shard that owns it.
+pub trait Source: Send + Sync {
+    /// The columns of every batch that its readers return.
+    fn schema(&self) -> SchemaRef;
+
+    /// Whether every split ends.
+    fn is_bounded(&self) -> bool;
+
+    /// The splits there are now. The same call later may return more, never fewer.
+    fn splits(&self) -> Result<Vec<SplitId>>;
+
+    /// A reader of `split` that starts at `from`, or at the source's own start where it is `None`.
+    ///
+    /// Reading again from an offset must give the same records in the same order: the engine's
+    /// exactly-once rests on it.
+    fn open(
+        &self,
+        split: &SplitId,
+        from: Option<&Offset>,
+        context: &ReaderContext,
+    ) -> Result<Box<dyn SplitReader>>;
+
+    /// Checkpoint `epoch` exists and holds everything before these offsets, so the outside may be
+    /// told (commit group offsets, acknowledge). Idempotent; called off the shards' threads. A
+    /// source with nobody to tell returns `Ok(())`.
+    fn checkpointed(&self, epoch: Epoch, offsets: &[(SplitId, Offset)]) -> Result<()>;
+
+    /// One line for `explain`: the connector and what it reads, without secrets.
+    fn describe(&self) -> String;
+}
+
+/// What a reader gets from the shard that runs it.
+#[derive(Clone)]
+pub struct ReaderContext {
+    /// Wakes the shard: call it when a reader that said [`Read::Pending`] has something.
+    pub waker: Waker,
+    /// The job's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Reads one split, in order, on one thread.
+pub trait SplitReader: Send {
+    /// The next records, at most `max_rows` of them; what is there now, without waiting for more.
+    ///
+    /// An error ends the job. A bad record is no error: it goes into [`Records read`](ReadBatch).
+    fn read(&mut self, max_rows: usize) -> Result<Read>;
+
+    /// The offset behind the last record that [`SplitReader::read`] returned.
+    fn offset(&self) -> Offset;
+
+    /// How many of how many units (bytes, or rows) are read, for a progress bar; `None` where the
+    /// end is not known.
+    fn progress(&self) -> Option<(u64, u64)>;
+}
+
+/// What a read returned.
+pub enum Read {
+    /// Records.
+    Batch(ReadBatch),
+    /// Nothing now: the shard asks again after its linger time, or when woken.
+    Pending,
+    /// Nothing will come any more.
+    End,
+}
+
+/// Records as they were read.
+pub struct ReadBatch {
+    /// The decoded rows, in the split's order. May be empty when every record was bad.
+    pub rows: RecordBatch,
+    /// Records that could not be decoded; with [`Self::rows`] they are all records read.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The bytes behind the rows, where the reader keeps them.
+    pub records: Option<Arc<dyn Records>>,
+}
+
+impl ReadBatch {
+    /// Rows with no bad record among them.
+    pub fn clean(rows: RecordBatch) -> Self {
+        Self { rows, dead_letters: Vec::new(), records: None }
+    }
+}

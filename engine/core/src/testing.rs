@@ -1,0 +1,88 @@
+//! A harness that drives one operator by hand.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::dead_letter::DeadLetter;
+use crate::element::{Batch, Epoch};
+use crate::error::Result;
+use crate::key;
+use crate::operator::{Barrier, Fate, Operator, OperatorContext, Output, Progress, StateChange};
+use crate::time::{EventTime, VirtualClock};
+
+/// Everything that an operator put out.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Emitted batches, in order.
+    pub batches: Vec<Batch>,
+    /// Late rows, in order.
+    pub late: Vec<RecordBatch>,
+    /// Dead letters, in order.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Rows by fate: counted, late, filtered, dead-lettered.
+    pub fates: [usize; 4],
+}
+
+impl Collected {
+    /// How many rows had this fate.
+    pub fn fate(&self, fate: Fate) -> usize {
+        self.fates[index(fate)]
+    }
+
+    /// Emitted rows.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(Batch::len).sum()
+    }
+}
+
+impl Output for Collected {
+    fn emit(&mut self, batch: Batch) {
+        self.batches.push(batch);
+    }
+
+    fn account(&mut self, fate: Fate, rows: usize) {
+        self.fates[index(fate)] += rows;
+    }
+
+    fn late(&mut self, rows: RecordBatch) {
+        self.late.push(rows);
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter) -> Result<()> {
+        self.account(Fate::DeadLettered, 1);
+        self.dead_letters.push(letter);
+        Ok(())
+    }
+}
+
+fn index(fate: Fate) -> usize {
+    match fate {
+        Fate::Counted => 0,
+        Fate::Late => 1,
+        Fate::Filtered => 2,
+        Fate::DeadLettered => 3,
+    }
+}
+
+/// The context of shard `shard` of `shards`, with a clock that stands still at 0.
+pub fn context(shard: usize, shards: usize) -> OperatorContext {
+    let clock = Arc::new(VirtualClock::default());
+    OperatorContext { shard, shards, key_groups: key::owned(shard, shards), clock }
+}
+
+/// Raises an operator's watermark and lets it emit all that this completes.
+pub fn advance(operator: &mut dyn Operator, to: EventTime, out: &mut dyn Output) -> Result<()> {
+    while operator.watermark(to, out)? == Progress::More {}
+    Ok(())
+}
+
+/// Sends an operator a barrier with checkpoints on.
+pub fn barrier(
+    operator: &mut dyn Operator,
+    epoch: Epoch,
+    full: bool,
+    out: &mut dyn Output,
+) -> Result<StateChange> {
+    operator.barrier(Barrier { epoch, full, checkpointed: true }, out)
+}

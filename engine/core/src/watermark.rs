@@ -1,0 +1,257 @@
+//! Watermarks: of a split (what lateness is judged by), and of an operator (what fires windows).
+//!
+//! A split's watermark is a function of the split's rows alone. An operator's is the minimum over
+//! its inputs that are not idle, and never decreases.
+
+use std::time::Duration;
+
+use arrow::array::{Array, Int64Array};
+use serde::{Deserialize, Serialize};
+
+use crate::time::{BEGINNING, END_OF_TIME, EventTime};
+
+/// How a source's watermark follows its event times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatermarkStrategy {
+    /// How far behind the newest row of its split a row may be, in microseconds.
+    pub bound: i64,
+    /// A split without a row for so long does not hold the watermark. `None`: it always does.
+    pub idle_after: Option<Duration>,
+    /// A row so far ahead (microseconds) of both the wall clock and its split's neighbours is a dead
+    /// letter.
+    pub max_future: i64,
+}
+
+impl WatermarkStrategy {
+    /// The default [`WatermarkStrategy::max_future`]: one day.
+    pub const MAX_FUTURE: i64 = 86_400_000_000;
+
+    /// Rows are at most `bound` microseconds out of order within their split.
+    pub fn bounded(bound: i64) -> Self {
+        Self { bound, idle_after: None, max_future: Self::MAX_FUTURE }
+    }
+}
+
+/// A split's watermark: part of every checkpoint, beside the split's offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SplitWatermark {
+    /// The largest event time so far.
+    newest: Option<EventTime>,
+    /// The row that the future guard rejected last: one that agrees with it is believed.
+    rejected: Option<EventTime>,
+}
+
+/// What a split's watermark says about a batch of rows.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// See [`crate::element::Batch::floor`].
+    pub floor: Option<Int64Array>,
+    /// Rows that the future guard rejects, ascending.
+    pub rejected: Vec<usize>,
+}
+
+impl SplitWatermark {
+    /// No row of the split below this will be counted in a window that ends by then.
+    pub fn watermark(&self, strategy: &WatermarkStrategy) -> EventTime {
+        self.newest.map_or(BEGINNING, |newest| newest.saturating_sub(strategy.bound))
+    }
+
+    /// Takes the event times of the split's next rows (nulls move nothing).
+    pub fn observe(
+        &mut self,
+        times: &Int64Array,
+        strategy: &WatermarkStrategy,
+        now: EventTime,
+    ) -> Observed {
+        let (Some(min), Some(max)) = (arrow::compute::min(times), arrow::compute::max(times))
+        else {
+            return Observed::default();
+        };
+        let newest = self.newest.map_or(max, |newest| newest.max(max));
+        let plausible = max <= now.saturating_add(strategy.max_future)
+            || self.newest.is_some_and(|n| max <= n.saturating_add(strategy.max_future));
+        if plausible && min >= newest.saturating_sub(strategy.bound) {
+            self.newest = Some(newest);
+            return Observed::default();
+        }
+        self.observe_rows(times, strategy, now)
+    }
+
+    /// Row by row: some row is behind the watermark, or suspiciously far ahead.
+    fn observe_rows(
+        &mut self,
+        times: &Int64Array,
+        strategy: &WatermarkStrategy,
+        now: EventTime,
+    ) -> Observed {
+        let mut observed = Observed::default();
+        let mut floors = Vec::with_capacity(times.len());
+        let mut behind = false;
+        for row in 0..times.len() {
+            let floor = self.watermark(strategy);
+            floors.push(floor);
+            if times.is_null(row) {
+                continue;
+            }
+            let time = times.value(row);
+            behind |= time < floor;
+            if self.is_absurd(time, strategy, now) {
+                self.rejected = Some(time);
+                observed.rejected.push(row);
+            } else {
+                self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
+            }
+        }
+        observed.floor = behind.then(|| floors.into());
+        observed
+    }
+
+    /// The future guard: far ahead of the wall clock and of the rows before it.
+    fn is_absurd(&self, time: EventTime, strategy: &WatermarkStrategy, now: EventTime) -> bool {
+        let ahead_of = |of: EventTime| time > of.saturating_add(strategy.max_future);
+        ahead_of(now)
+            && self.newest.is_none_or(ahead_of)
+            && self.rejected.is_none_or(|r| time.abs_diff(r) > strategy.max_future as u64)
+    }
+}
+
+/// The minimum watermark over an operator's inputs.
+#[derive(Debug, Clone)]
+pub struct WatermarkMerge {
+    inputs: Vec<InputState>,
+    merged: EventTime,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct InputState {
+    watermark: EventTime,
+    idle: bool,
+}
+
+impl WatermarkMerge {
+    /// `inputs` inputs that have seen nothing.
+    pub fn new(inputs: usize) -> Self {
+        let state = InputState { watermark: BEGINNING, idle: false };
+        Self { inputs: vec![state; inputs], merged: BEGINNING }
+    }
+
+    /// The merged watermark. Never decreases.
+    pub fn watermark(&self) -> EventTime {
+        self.merged
+    }
+
+    /// Starts at what an earlier run had already promised.
+    pub fn start_at(&mut self, watermark: EventTime) {
+        self.merged = self.merged.max(watermark);
+    }
+
+    /// Input `input` has risen to `watermark`; returns the merged watermark where it rose with it.
+    pub fn advance(&mut self, input: usize, watermark: EventTime) -> Option<EventTime> {
+        let state = &mut self.inputs[input];
+        state.watermark = state.watermark.max(watermark);
+        state.idle = false;
+        self.raise()
+    }
+
+    /// Input `input` is silent; returns the merged watermark where that lets it rise.
+    pub fn idle(&mut self, input: usize) -> Option<EventTime> {
+        self.inputs[input].idle = true;
+        self.raise()
+    }
+
+    /// Input `input` has something again.
+    pub fn wake(&mut self, input: usize) {
+        self.inputs[input].idle = false;
+    }
+
+    /// Input `input` has ended.
+    pub fn end(&mut self, input: usize) -> Option<EventTime> {
+        self.advance(input, END_OF_TIME)
+    }
+
+    /// Whether `input` is silent.
+    pub fn is_idle(&self, input: usize) -> bool {
+        self.inputs[input].idle
+    }
+
+    /// Whether all inputs are silent, and none has ended.
+    pub fn all_idle(&self) -> bool {
+        self.inputs.iter().all(|input| input.idle)
+    }
+
+    /// The minimum over the inputs that are not idle, were it taken now.
+    pub fn candidate(&self) -> Option<EventTime> {
+        self.inputs.iter().filter(|input| !input.idle).map(|input| input.watermark).min()
+    }
+
+    fn raise(&mut self) -> Option<EventTime> {
+        let minimum = self.candidate()?;
+        (minimum > self.merged).then(|| {
+            self.merged = minimum;
+            minimum
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = WatermarkStrategy::MAX_FUTURE;
+
+    /// Feeds `times` in chunks and returns floors and rejects by row.
+    fn run(times: &[Option<i64>], chunk: usize, now: i64) -> (Vec<Option<i64>>, Vec<usize>) {
+        let strategy = WatermarkStrategy::bounded(10);
+        let mut split = SplitWatermark::default();
+        let (mut late, mut rejected) = (vec![], vec![]);
+        for (n, part) in times.chunks(chunk).enumerate() {
+            let seen = split.observe(&Int64Array::from(part.to_vec()), &strategy, now);
+            for (row, time) in part.iter().enumerate() {
+                let floor = seen.floor.as_ref().map(|floor| floor.value(row));
+                late.push(floor.filter(|floor| time.is_some_and(|time| time < *floor)));
+            }
+            rejected.extend(seen.rejected.iter().map(|row| n * chunk + row));
+        }
+        (late, rejected)
+    }
+
+    #[test]
+    fn lateness_is_a_property_of_the_sequence_not_of_the_batches() {
+        let times: Vec<_> =
+            [5, 30, 19, 20, 21, 100, 89, 90, 60, 101].iter().map(|t| Some(*t)).collect();
+        let expected = run(&times, 1, 0);
+        assert_eq!(expected.0[2], Some(20));
+        assert_eq!(expected.0[3], None);
+        assert_eq!((expected.0[6], expected.0[8]), (Some(90), Some(90)));
+        for chunk in 2..=times.len() {
+            assert_eq!(run(&times, chunk, 0), expected, "chunks of {chunk}");
+        }
+    }
+
+    #[test]
+    fn a_lone_row_from_the_far_future_is_rejected_and_moves_nothing() {
+        let times =
+            [Some(1), Some(5 * DAY), None, Some(2), Some(9 * DAY), Some(9 * DAY + 1), Some(3)];
+        for chunk in 1..=times.len() {
+            let (late, rejected) = run(&times, chunk, 0);
+            assert_eq!(rejected, [1, 4], "chunks of {chunk}");
+            assert_eq!(late[3], None);
+            assert_eq!(late[6], Some(9 * DAY + 1 - 10), "two that agree are believed");
+        }
+        let (_, rejected) = run(&[Some(9 * DAY)], 1, 9 * DAY);
+        assert!(rejected.is_empty(), "the wall clock agrees");
+    }
+
+    #[test]
+    fn the_merged_watermark_is_the_minimum_and_never_decreases() {
+        let mut merge = WatermarkMerge::new(2);
+        assert_eq!(merge.advance(0, 10), None);
+        assert_eq!(merge.advance(1, 5), Some(5));
+        assert_eq!(merge.idle(1), Some(10));
+        merge.wake(1);
+        assert_eq!(merge.advance(1, 7), None);
+        assert_eq!(merge.watermark(), 10);
+        assert_eq!(merge.end(1), None);
+        assert_eq!(merge.end(0), Some(END_OF_TIME));
+    }
+}

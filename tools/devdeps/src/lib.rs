@@ -1,0 +1,1 @@
+//! Third-party dependencies, with the features of the whole workspace.
