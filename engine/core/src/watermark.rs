@@ -145,18 +145,16 @@ impl WatermarkMerge {
         self.merged = self.merged.max(watermark);
     }
 
-    /// Input `input` has risen to `watermark`; returns the merged watermark where it rose with it.
-    pub fn advance(&mut self, input: usize, watermark: EventTime) -> Option<EventTime> {
+    /// Input `input` has risen to `watermark`.
+    pub fn advance(&mut self, input: usize, watermark: EventTime) {
         let state = &mut self.inputs[input];
         state.watermark = state.watermark.max(watermark);
         state.idle = false;
-        self.raise()
     }
 
-    /// Input `input` is silent; returns the merged watermark where that lets it rise.
-    pub fn idle(&mut self, input: usize) -> Option<EventTime> {
+    /// Input `input` is silent.
+    pub fn idle(&mut self, input: usize) {
         self.inputs[input].idle = true;
-        self.raise()
     }
 
     /// Input `input` has something again.
@@ -165,8 +163,8 @@ impl WatermarkMerge {
     }
 
     /// Input `input` has ended.
-    pub fn end(&mut self, input: usize) -> Option<EventTime> {
-        self.advance(input, END_OF_TIME)
+    pub fn end(&mut self, input: usize) {
+        self.advance(input, END_OF_TIME);
     }
 
     /// Whether `input` is silent.
@@ -179,16 +177,21 @@ impl WatermarkMerge {
         self.inputs.iter().all(|input| input.idle)
     }
 
-    /// The minimum over the inputs that are not idle, were it taken now.
+    /// What the merged watermark would rise to, were it raised now: the minimum over the inputs
+    /// that are not idle; the maximum where all are, since none of them holds it then.
     pub fn candidate(&self) -> Option<EventTime> {
-        self.inputs.iter().filter(|input| !input.idle).map(|input| input.watermark).min()
+        let watermarks = |idle: bool| {
+            self.inputs.iter().filter(move |input| input.idle == idle).map(|input| input.watermark)
+        };
+        watermarks(false).min().or_else(|| watermarks(true).max())
     }
 
-    fn raise(&mut self) -> Option<EventTime> {
-        let minimum = self.candidate()?;
-        (minimum > self.merged).then(|| {
-            self.merged = minimum;
-            minimum
+    /// Raises the merged watermark as far as the inputs allow; returns it where it rose.
+    pub fn raise(&mut self) -> Option<EventTime> {
+        let candidate = self.candidate()?;
+        (candidate > self.merged).then(|| {
+            self.merged = candidate;
+            candidate
         })
     }
 }
@@ -245,13 +248,29 @@ mod tests {
     #[test]
     fn the_merged_watermark_is_the_minimum_and_never_decreases() {
         let mut merge = WatermarkMerge::new(2);
-        assert_eq!(merge.advance(0, 10), None);
-        assert_eq!(merge.advance(1, 5), Some(5));
-        assert_eq!(merge.idle(1), Some(10));
+        merge.advance(0, 10);
+        assert_eq!(merge.raise(), None);
+        merge.advance(1, 5);
+        assert_eq!(merge.raise(), Some(5));
+        merge.idle(1);
+        assert_eq!(merge.raise(), Some(10));
         merge.wake(1);
-        assert_eq!(merge.advance(1, 7), None);
-        assert_eq!(merge.watermark(), 10);
-        assert_eq!(merge.end(1), None);
-        assert_eq!(merge.end(0), Some(END_OF_TIME));
+        merge.advance(1, 7);
+        assert_eq!((merge.raise(), merge.watermark()), (None, 10));
+        merge.end(1);
+        assert_eq!(merge.raise(), None);
+        merge.end(0);
+        assert_eq!(merge.raise(), Some(END_OF_TIME));
+    }
+
+    #[test]
+    fn when_all_inputs_are_silent_none_of_them_holds_the_watermark() {
+        let mut merge = WatermarkMerge::new(2);
+        merge.advance(0, 10);
+        merge.advance(1, 20);
+        merge.idle(1);
+        assert_eq!(merge.raise(), Some(10));
+        merge.idle(0);
+        assert_eq!((merge.raise(), merge.all_idle()), (Some(20), true));
     }
 }
