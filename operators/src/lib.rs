@@ -1,1 +1,3 @@
 //! Stateless and windowed operators.
+
+pub mod aggregate;

@@ -1,0 +1,113 @@
+//! One aggregate call, its arguments coerced, ready to make DataFusion accumulators from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion_common::{Result as DataFusionResult, ScalarValue};
+use datafusion_expr::AggregateUDF;
+use datafusion_expr::type_coercion::functions::fields_with_udf;
+use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion_physical_expr::expressions::{Literal, cast};
+use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use tidemill_core::Result;
+
+use super::{AggregateSpec, failed};
+
+/// A call over rows of `input`, with arguments of the types that the function takes.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub function: Arc<AggregateUDF>,
+    pub args: Vec<Arc<dyn PhysicalExpr>>,
+    pub distinct: bool,
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    pub order_by: Vec<PhysicalSortExpr>,
+    pub ignore_nulls: bool,
+    pub name: String,
+    pub input: SchemaRef,
+    pub expression: AggregateFunctionExpr,
+}
+
+impl Call {
+    /// The call of `spec`, coerced.
+    pub fn new(spec: &AggregateSpec, input: &SchemaRef) -> Result<Self> {
+        let args = coerced(spec, input).map_err(failed)?;
+        let expression = AggregateExprBuilder::new(spec.function.clone(), args.clone())
+            .schema(input.clone())
+            .alias(spec.name.clone())
+            .order_by(spec.order_by.clone())
+            .with_distinct(spec.distinct)
+            .with_ignore_nulls(spec.ignore_nulls)
+            .build()
+            .map_err(failed)?;
+        Ok(Self {
+            function: spec.function.clone(),
+            args,
+            distinct: spec.distinct,
+            filter: spec.filter.clone(),
+            order_by: spec.order_by.clone(),
+            ignore_nulls: spec.ignore_nulls,
+            name: spec.name.clone(),
+            input: input.clone(),
+            expression,
+        })
+    }
+
+    /// The result's column.
+    pub fn result_field(&self) -> FieldRef {
+        self.expression.field()
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let args: Vec<_> = self.args.iter().map(ToString::to_string).collect();
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        write!(f, "{}({distinct}{}", self.function.name(), args.join(", "))?;
+        if !self.order_by.is_empty() {
+            let order: Vec<_> = self.order_by.iter().map(ToString::to_string).collect();
+            write!(f, " ORDER BY {}", order.join(", "))?;
+        }
+        f.write_str(")")?;
+        if self.ignore_nulls {
+            f.write_str(" IGNORE NULLS")?;
+        }
+        match &self.filter {
+            Some(filter) => write!(f, " FILTER (WHERE {filter})"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn fields(args: &[Arc<dyn PhysicalExpr>], input: &SchemaRef) -> DataFusionResult<Vec<FieldRef>> {
+    args.iter().map(|arg| arg.return_field(input)).collect()
+}
+
+/// The arguments, cast to what the function takes; literals stay literals.
+fn coerced(
+    spec: &AggregateSpec,
+    input: &SchemaRef,
+) -> DataFusionResult<Vec<Arc<dyn PhysicalExpr>>> {
+    if spec.args.is_empty() {
+        // What SQL planners make of `count(*)`.
+        return Ok(vec![Arc::new(Literal::new(ScalarValue::Int64(Some(1))))]);
+    }
+    let fields = fields(&spec.args, input)?;
+    let wanted = fields_with_udf(&fields, spec.function.as_ref())?;
+    spec.args
+        .iter()
+        .zip(fields.iter().zip(&wanted))
+        .map(|(arg, (have, want))| {
+            if have.data_type() == want.data_type() {
+                return Ok(arg.clone());
+            }
+            match arg.downcast_ref::<Literal>() {
+                Some(literal) => {
+                    let value = literal.value().cast_to(want.data_type())?;
+                    Ok(Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>)
+                }
+                None => cast(arg.clone(), input, want.data_type().clone()),
+            }
+        })
+        .collect()
+}
