@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
 use crate::dead_letter::{self, OnError};
@@ -125,6 +125,33 @@ pub trait RowFunction: Send + Sync {
 
     /// One line for `explain`.
     fn describe(&self) -> String;
+}
+
+/// Applies a function that has failed for some row of `rows` to the others: their results, which
+/// rows those are, and for each bad row why.
+pub fn isolate(
+    function: &dyn RowFunction,
+    rows: &RecordBatch,
+) -> (RecordBatch, BooleanArray, Vec<(usize, String)>) {
+    let mut good = Vec::new();
+    let mut bad = Vec::new();
+    let mut parts = vec![(0, rows.num_rows())];
+    while let Some((start, length)) = parts.pop() {
+        match function.apply(&rows.slice(start, length)) {
+            Ok(result) => good.push(result),
+            Err(error) if length == 1 => bad.push((start, error.to_string())),
+            Err(_) => {
+                let half = length / 2;
+                parts.push((start + half, length - half));
+                parts.push((start, half));
+            }
+        }
+    }
+    let mut kept = vec![true; rows.num_rows()];
+    bad.iter().for_each(|(row, _)| kept[*row] = false);
+    let results = arrow::compute::concat_batches(&function.schema(), &good)
+        .expect("all results of a row function have its schema");
+    (results, kept.into(), bad)
 }
 
 impl Edge {
