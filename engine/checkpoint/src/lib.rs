@@ -1,1 +1,34 @@
-//! The checkpoint protocol.
+//! The checkpoint protocol: what an epoch consists of, when it exists, and how a job comes back.
+//!
+//! | module | what it does | I/O |
+//! |---|---|---|
+//! | [`protocol`] | when an epoch starts, is published, committed, abandoned | none |
+//! | [`files`] | which state files a manifest lists, and when state is written whole | none |
+//! | [`recovery`] | which manifest is restored, what each sink does then | none |
+//! | [`manifest`] | the manifest and its bytes | none |
+//! | [`folder`] | one job's checkpoints under a URL | through `store` |
+//! | `store` | a file system, or any object store | yes |
+//! | [`failpoint`] | where tests make the protocol fail | none |
+//!
+//! The invariant of the crate: an epoch exists exactly when its manifest can be read, and a
+//! manifest is readable only when everything that it refers to was durable before it. Whatever is
+//! not, byte for byte, what was written is never restored.
+//!
+//! This crate decides and stores; it knows nothing of shards' threads, operators or connectors.
+
+#![deny(missing_docs)]
+
+mod codec;
+pub mod failpoint;
+pub mod files;
+pub mod folder;
+pub mod manifest;
+pub mod protocol;
+pub mod recovery;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use folder::{CheckpointFolder, CheckpointReader};
+pub use manifest::Manifest;
+pub use protocol::Coordinator;
