@@ -133,6 +133,8 @@ pub struct OperatorContext {
     pub key_groups: Range<KeyGroup>,
     /// The job's clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether barriers will ask for increments of the state. Where not, an operator keeps none.
+    pub checkpointed: bool,
 }
 
 /// Makes an operator for each shard.

@@ -65,10 +65,11 @@ fn index(fate: Fate) -> usize {
     }
 }
 
-/// The context of shard `shard` of `shards`, with a clock that stands still at 0.
+/// The context of shard `shard` of `shards`, with a clock that stands still at 0 and checkpoints on.
 pub fn context(shard: usize, shards: usize) -> OperatorContext {
     let clock = Arc::new(VirtualClock::default());
-    OperatorContext { shard, shards, key_groups: key::owned(shard, shards), clock }
+    let key_groups = key::owned(shard, shards);
+    OperatorContext { shard, shards, key_groups, clock, checkpointed: true }
 }
 
 /// Raises an operator's watermark and lets it emit all that this completes.
