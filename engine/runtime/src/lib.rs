@@ -1,1 +1,36 @@
-//! Graph execution on shards.
+//! Runs a dataflow graph: shards and their stations, the exchange between them, checkpoints and
+//! recovery, counters and metrics.
+//!
+//! ```text
+//!   coordinator ── barrier e ──▶ shard 0 … shard n      (one thread each)
+//!        ▲                          │  source ─▶ operators ─▶ combiner ─┐
+//!        │                          │                              exchange
+//!        └── state, staged output ──┘  merger ─▶ operators ─▶ sink ◀────┘
+//! ```
+//!
+//! This crate knows the contracts of `tidemill-core` and the protocol of `tidemill-checkpoint`. It
+//! does not know which operators and connectors exist.
+
+#![deny(missing_docs)]
+
+mod build;
+mod coordinate;
+mod delay;
+mod epoch;
+mod exchange;
+pub mod job;
+mod layout;
+mod metrics;
+mod recover;
+mod shard;
+mod source;
+mod station;
+mod stats;
+mod status;
+mod waker;
+
+pub use delay::EmitDelay;
+pub use job::{CheckpointSettings, Crash, CrashPoint, JobControl, JobHandle, JobSettings, start};
+pub use source::SplitStatus;
+pub use stats::{Counts, Ledger};
+pub use status::{CheckpointStatus, JobStatus, JobSummary, NodeStatus, Phase};

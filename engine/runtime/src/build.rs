@@ -1,0 +1,341 @@
+//! Builds the shards of a job: opens its splits, creates operators and writers, connects them, and
+//! restores what the last checkpoint holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use parking_lot::Mutex;
+use tidemill_checkpoint::CheckpointFolder;
+use tidemill_checkpoint::manifest::{Manifest, SplitState};
+use tidemill_core::graph::{Graph, NodeKind, Port, SourceNode};
+use tidemill_core::key;
+use tidemill_core::operator::{Barrier, OperatorContext, StateFragment};
+use tidemill_core::sink::SinkContext;
+use tidemill_core::source::{ReaderContext, SplitId};
+use tidemill_core::{Epoch, EventTime, Result};
+
+use crate::delay::DelayRecorder;
+use crate::exchange::{Exchange, IdleGate};
+use crate::job::JobSettings;
+use crate::layout::{Layout, Role, StationPlan};
+use crate::shard::{Control, Event, Outlet, Shard, ShardView, Slot, Target};
+use crate::source::{SourceSettings, SourceStation};
+use crate::station::{Behavior, Inlet, Rejects, Station};
+use crate::stats::{Counts, StationStats};
+use crate::waker::ShardWaker;
+
+/// The shards of a job, ready to run, and what the coordinator keeps of them.
+pub(crate) struct Built {
+    pub shards: Vec<Shard>,
+    pub handles: Vec<ShardHandle>,
+    /// For each station, by shard: the node's name and its counters.
+    pub stats: Vec<Vec<(String, Arc<StationStats>)>>,
+    pub delay: DelayRecorder,
+}
+
+/// The coordinator's hold on a shard.
+pub(crate) struct ShardHandle {
+    pub control: Sender<Control>,
+    pub waker: ShardWaker,
+    pub view: Arc<ShardView>,
+}
+
+/// Everything that building needs.
+pub(crate) struct Builder<'a> {
+    pub graph: &'a Graph,
+    pub settings: &'a JobSettings,
+    pub layout: &'a Layout,
+    pub restored: Option<(&'a CheckpointFolder, &'a Manifest)>,
+    pub first_epoch: Epoch,
+    pub barrier: Arc<Mutex<Barrier>>,
+    pub events: Sender<Event>,
+}
+
+impl Builder<'_> {
+    pub fn build(self) -> Result<Built> {
+        let shards = self.settings.shards;
+        let wakers: Vec<ShardWaker> = (0..shards).map(|_| ShardWaker::default()).collect();
+        let exchanges: Vec<Exchange> =
+            (0..self.layout.exchanges).map(|_| Exchange::new(&wakers)).collect();
+        let assigned = self.assign_splits()?;
+        let delay = DelayRecorder::new();
+        let mut built = Built { shards: vec![], handles: vec![], stats: vec![], delay };
+        for (id, waker) in wakers.iter().enumerate() {
+            let (control, controls) = channel();
+            let view = Arc::new(ShardView::default());
+            let (shard, stats) =
+                self.shard(id, waker, &exchanges, &assigned, controls, &view, &built.delay)?;
+            built.shards.push(shard);
+            built.stats.push(stats);
+            built.handles.push(ShardHandle { control, waker: waker.clone(), view });
+        }
+        Ok(built)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn shard(
+        &self,
+        id: usize,
+        waker: &ShardWaker,
+        exchanges: &[Exchange],
+        assigned: &[Vec<Vec<SplitId>>],
+        control: Receiver<Control>,
+        view: &Arc<ShardView>,
+        delay: &DelayRecorder,
+    ) -> Result<(Shard, Vec<(String, Arc<StationStats>)>)> {
+        let mut slots = Vec::new();
+        let mut stats = Vec::new();
+        for (number, plan) in self.layout.stations.iter().enumerate() {
+            let counters = Arc::new(StationStats::default());
+            stats.push((plan.name.clone(), counters.clone()));
+            self.restore_counts(id, plan, &counters);
+            slots.push(match &plan.role {
+                Role::Source(node) => {
+                    let splits = &assigned[plan.node][id];
+                    let total = assigned[plan.node].iter().map(Vec::len).sum();
+                    let gates = self.gates_below(number, exchanges, id);
+                    let mut source = self.source(plan, node, splits, total, counters, waker)?;
+                    source.set_gates(gates);
+                    Slot::Source(source)
+                }
+                _ => Slot::Station(self.station(id, plan, counters, waker, delay)?),
+            });
+        }
+        let outlets = self.connect(id, &mut slots, exchanges);
+        self.restore_state(&mut slots)?;
+        let clock = self.settings.clock.clone();
+        let events = self.events.clone();
+        let shard =
+            Shard::new(id, slots, outlets, control, events, waker.clone(), clock, view.clone());
+        Ok((shard, stats))
+    }
+
+    /// For each node and shard the splits that the shard reads.
+    fn assign_splits(&self) -> Result<Vec<Vec<Vec<SplitId>>>> {
+        let shards = self.settings.shards;
+        let mut assigned = Vec::new();
+        let mut next = 0;
+        for node in self.graph.nodes() {
+            let mut of_node = vec![Vec::new(); shards];
+            if let NodeKind::Source(source) = &node.kind {
+                let found = source.source.splits().map_err(|error| error.at(&node.name))?;
+                let mut splits: BTreeSet<SplitId> = found.into_iter().collect();
+                splits.extend(self.restored_splits(&node.name).into_keys());
+                for split in splits {
+                    of_node[next % shards].push(split);
+                    next += 1;
+                }
+            }
+            assigned.push(of_node);
+        }
+        Ok(assigned)
+    }
+
+    fn restored_splits(&self, node: &str) -> HashMap<SplitId, SplitState> {
+        let sources = self.restored.iter().flat_map(|(_, manifest)| &manifest.sources);
+        let of_node = sources.filter(|source| source.node == node);
+        of_node.flat_map(|s| &s.splits).map(|s| (s.split.clone(), s.clone())).collect()
+    }
+
+    fn source(
+        &self,
+        plan: &StationPlan,
+        node: &SourceNode,
+        splits: &[SplitId],
+        total_splits: usize,
+        stats: Arc<StationStats>,
+        waker: &ShardWaker,
+    ) -> Result<SourceStation> {
+        let clock = self.settings.clock.clone();
+        let share = splits.len() as f64 / total_splits.max(1) as f64;
+        let settings = SourceSettings {
+            batch_rows: self.settings.batch_rows,
+            linger: self.settings.linger,
+            clock: clock.clone(),
+            rate: node.rate_limit.map(|rate| rate as f64 * share),
+        };
+        let mut source = SourceStation::new(
+            plan.name.clone(),
+            stats,
+            node.clone(),
+            self.rejects(plan),
+            settings,
+        );
+        let context = ReaderContext { waker: waker.waker(), clock };
+        source.open(splits, &self.restored_splits(&plan.name), &context)?;
+        Ok(source)
+    }
+
+    fn station(
+        &self,
+        shard: usize,
+        plan: &StationPlan,
+        stats: Arc<StationStats>,
+        waker: &ShardWaker,
+        delay: &DelayRecorder,
+    ) -> Result<Station> {
+        let shards = self.settings.shards;
+        let context = OperatorContext {
+            shard,
+            shards,
+            key_groups: key::owned(shard, shards),
+            clock: self.settings.clock.clone(),
+            checkpointed: self.settings.checkpoints.is_some(),
+        };
+        let behavior = match &plan.role {
+            Role::Operator(factory) => Behavior::Operator(factory.create(&context)?),
+            Role::Combiner(keyed) => Behavior::Operator(keyed.combiner(&context)?),
+            Role::Merger(keyed) => Behavior::Operator(keyed.merger(&context)?),
+            Role::Fused(keyed) => Behavior::Operator(keyed.fused(&context)?),
+            Role::Sink(sink) => {
+                let context = self.sink_context(plan, shard, waker);
+                let writer = sink.writer(&context).map_err(|error| error.at(&plan.name))?;
+                Behavior::Sink { writer, staging: None }
+            }
+            Role::Source(_) => unreachable!("sources are no stations of this kind"),
+        };
+        let (name, barrier) = (plan.name.clone(), self.barrier.clone());
+        let mut station =
+            Station::new(name, stats, behavior, self.rejects(plan), delay.clone(), barrier);
+        station.counts_in = !matches!(plan.role, Role::Merger(_));
+        station.counts_out = !matches!(plan.role, Role::Combiner(_));
+        station.keeps_state = !matches!(plan.role, Role::Combiner(_));
+        Ok(station)
+    }
+
+    /// What writers and the committer of a sink get.
+    pub fn sink_context(
+        &self,
+        plan: &StationPlan,
+        shard: usize,
+        waker: &ShardWaker,
+    ) -> SinkContext {
+        SinkContext {
+            job: self.settings.name.clone(),
+            shard,
+            first_epoch: self.first_epoch,
+            schema: self.graph.schema(plan.node, Port::Main),
+            waker: waker.waker(),
+            machine_output: self.settings.machine_output,
+        }
+    }
+
+    fn rejects(&self, plan: &StationPlan) -> Rejects {
+        Rejects {
+            job: self.settings.name.clone(),
+            source: plan.source_name.clone(),
+            on_error: plan.on_error,
+            clock: self.settings.clock.clone(),
+            late_output: plan.outputs.iter().any(|output| output.port == Port::Late),
+        }
+    }
+
+    /// The exchanges that a station's rows reach without passing another.
+    fn gates_below(
+        &self,
+        station: usize,
+        exchanges: &[Exchange],
+        shard: usize,
+    ) -> Vec<(Arc<IdleGate>, usize)> {
+        let mut gates = Vec::new();
+        for output in &self.layout.stations[station].outputs {
+            match &output.exchange {
+                Some((exchange, _)) => gates.push((exchanges[*exchange].gate.clone(), shard)),
+                None => gates.extend(self.gates_below(output.to, exchanges, shard)),
+            }
+        }
+        gates
+    }
+
+    /// Creates the inlets and outlets of one shard's stations.
+    fn connect(&self, id: usize, slots: &mut [Slot], exchanges: &[Exchange]) -> Vec<Vec<Outlet>> {
+        // First inlet of each station's inputs: local inputs have one, exchanged ones one per shard.
+        let mut first_inlet: Vec<Vec<usize>> = Vec::new();
+        for (slot, plan) in slots.iter_mut().zip(&self.layout.stations) {
+            let mut of_inputs = Vec::new();
+            for (input, from) in plan.inputs.iter().enumerate() {
+                let Slot::Station(station) = slot else { continue };
+                of_inputs.push(match from.exchange {
+                    None => station.add_inlet(input, Inlet::Local(Default::default())),
+                    Some(exchange) => {
+                        let exchange = &exchanges[exchange];
+                        let inlets = exchange.channels.iter().enumerate().map(|(producer, to)| {
+                            let (channel, gate) = (to[id].clone(), exchange.gate.clone());
+                            station.add_inlet(input, Inlet::Remote { channel, gate, producer })
+                        });
+                        inlets.min().unwrap_or_default()
+                    }
+                });
+            }
+            first_inlet.push(of_inputs);
+        }
+        let outlets = self.layout.stations.iter().map(|plan| {
+            let outlets = plan.outputs.iter().map(|output| Outlet {
+                port: output.port,
+                target: match &output.exchange {
+                    None => Target::Local {
+                        station: output.to,
+                        inlet: first_inlet[output.to][output.input],
+                    },
+                    Some((exchange, keys)) => Target::Exchange {
+                        channels: exchanges[*exchange].channels[id].clone(),
+                        keys: keys.clone(),
+                    },
+                },
+            });
+            outlets.collect()
+        });
+        outlets.collect()
+    }
+
+    /// Counters go on from the checkpoint; the first shard carries those of all before.
+    fn restore_counts(&self, shard: usize, plan: &StationPlan, stats: &StationStats) {
+        let Some((_, manifest)) = &self.restored else { return };
+        if shard != 0 || matches!(plan.role, Role::Merger(_)) {
+            return;
+        }
+        let all: BTreeMap<String, Counts> =
+            serde_json::from_value(manifest.counts.clone()).unwrap_or_default();
+        if let Some(counts) = all.get(&plan.name) {
+            stats.restore(*counts);
+        }
+    }
+
+    /// Gives operators their state back: every fragment to every shard, which keeps its key groups.
+    fn restore_state(&self, slots: &mut [Slot]) -> Result<()> {
+        let Some((folder, manifest)) = &self.restored else { return Ok(()) };
+        let mut watermarks: HashMap<&str, EventTime> = HashMap::new();
+        for state in &manifest.operators {
+            let watermark = watermarks.entry(&state.node).or_insert(state.watermark);
+            *watermark = state.watermark.max(*watermark);
+            for file in &state.files {
+                for rows in folder.read_state(&file.file)? {
+                    let (needed_until, watermark) = (file.needed_until, state.watermark);
+                    let fragment = StateFragment { rows, needed_until, watermark };
+                    restore_fragment(slots, &state.node, &fragment)?;
+                }
+            }
+        }
+        for slot in slots {
+            let Slot::Station(station) = slot else { continue };
+            if let Some(watermark) = watermarks.get(station.name.as_str()) {
+                station.start_at(*watermark)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn restore_fragment(slots: &mut [Slot], node: &str, fragment: &StateFragment) -> Result<()> {
+    for slot in slots {
+        let Slot::Station(station) = slot else { continue };
+        if station.name == node
+            && station.keeps_state
+            && let Behavior::Operator(operator) = &mut station.behavior
+        {
+            operator.restore(fragment.clone()).map_err(|error| error.at(node))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,464 @@
+//! The coordinator: one thread that carries out what the checkpoint protocol decides, and ends the
+//! job when its input, its user or a failure says so.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidemill_checkpoint::failpoint::{self, Point};
+use tidemill_checkpoint::files::StateLedger;
+use tidemill_checkpoint::manifest::Manifest;
+use tidemill_checkpoint::protocol::{Decision, Fact, Schedule};
+use tidemill_checkpoint::{CheckpointFolder, Coordinator};
+use tidemill_core::graph::{Graph, NodeKind};
+use tidemill_core::operator::Barrier;
+use tidemill_core::sink::{SinkCommitter, Staged};
+use tidemill_core::{Epoch, Error, ErrorKind, Result};
+
+use crate::build::{Builder, Built, ShardHandle};
+use crate::epoch::EpochInProgress;
+use crate::job::{CrashPoint, JobSettings};
+use crate::layout::Layout;
+use crate::metrics;
+use crate::recover::{self, Recovered};
+use crate::shard::{Command, Control, Event, Shard};
+use crate::status::{Changing, CheckpointStatus, JobSummary, Phase, Shared};
+
+/// How often rates and metrics are brought up to date.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a publication of unknown outcome is tried again.
+const PUBLISH_ATTEMPTS: usize = 5;
+
+/// A sink as the coordinator knows it.
+pub(crate) struct SinkRun {
+    pub name: String,
+    pub committer: Box<dyn SinkCommitter>,
+    /// Staged output of abandoned epochs: it goes out with the next.
+    pub carried: Vec<(usize, Staged)>,
+}
+
+/// A job that is being run.
+pub(crate) struct Run {
+    settings: JobSettings,
+    folder: Option<CheckpointFolder>,
+    shared: Arc<Shared>,
+    coordinator: Coordinator,
+    ledger: StateLedger,
+    barrier: Arc<Mutex<Barrier>>,
+    sinks: Vec<SinkRun>,
+    shards: Vec<Shard>,
+    handles: Vec<ShardHandle>,
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+    first_epoch: Epoch,
+    epoch: Option<EpochInProgress>,
+    ended: Vec<bool>,
+    waiting: Vec<Sender<Result<Epoch>>>,
+    /// The job was finished before this run: there is nothing to do.
+    already_finished: bool,
+}
+
+/// How the coordinator's loop came to its end.
+enum Outcome {
+    Done,
+    Failed(Error),
+}
+
+impl Run {
+    /// Restores and builds; nothing runs yet.
+    pub fn prepare(
+        graph: Graph,
+        settings: JobSettings,
+        events: Sender<Event>,
+        inbox: Receiver<Event>,
+    ) -> Result<Self> {
+        let Recovered { folder, manifest, first_epoch, sinks } =
+            recover::recover(&graph, &settings)?;
+        let already_finished = manifest.as_ref().is_some_and(|manifest| manifest.finished);
+        let layout = Layout::new(&graph, settings.shards);
+        let barrier = Barrier { epoch: first_epoch, full: true, checkpointed: folder.is_some() };
+        let barrier = Arc::new(Mutex::new(barrier));
+        let built = Builder {
+            graph: &graph,
+            settings: &settings,
+            layout: &layout,
+            restored: folder.as_ref().zip(manifest.as_ref()),
+            first_epoch,
+            barrier: barrier.clone(),
+            events: events.clone(),
+        }
+        .build()?;
+        let Built { shards, handles, stats, delay } = built;
+        let clock = settings.clock.clone();
+        let now = clock.elapsed();
+        let interval = settings.checkpoints.as_ref().map(|c| c.interval);
+        let schedule =
+            Schedule::every(interval.unwrap_or(Duration::from_secs(u64::from(u32::MAX))));
+        let checkpoints = CheckpointStatus {
+            restored: manifest.as_ref().map(|manifest| manifest.epoch),
+            last_epoch: manifest.as_ref().map(|manifest| manifest.epoch),
+            last_at: manifest.as_ref().map(|manifest| manifest.created_at),
+            ..CheckpointStatus::default()
+        };
+        let shared = Arc::new(Shared {
+            job: settings.name.clone(),
+            shards: settings.shards,
+            started: now,
+            stats,
+            views: handles.iter().map(|handle| handle.view.clone()).collect(),
+            delay,
+            changing: Mutex::new(Changing {
+                phase: Phase::Running,
+                checkpoints,
+                errors: Vec::new(),
+                records_at_start: 0,
+                records_per_second: 0.0,
+                last_sample: (now, 0),
+            }),
+            clock,
+            graph,
+        });
+        let records = shared.records_in();
+        shared.changing.lock().records_at_start = records;
+        shared.changing.lock().last_sample.1 = records;
+        Ok(Self {
+            coordinator: Coordinator::new(settings.shards, sinks.len(), first_epoch, schedule, now),
+            ledger: StateLedger::new(),
+            ended: vec![false; settings.shards],
+            settings,
+            folder,
+            shared,
+            barrier,
+            sinks,
+            shards,
+            handles,
+            events,
+            inbox,
+            first_epoch,
+            epoch: None,
+            waiting: Vec::new(),
+            already_finished,
+        })
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Runs the job to its end.
+    pub fn run(mut self) -> Result<JobSummary> {
+        if self.already_finished {
+            tracing::info!(
+                job = %self.settings.name,
+                "the job has finished before; run it with --fresh to start from the beginning"
+            );
+            self.shared.changing.lock().phase = Phase::Finished;
+            return Ok(self.shared.summary());
+        }
+        let threads = self.start_shards()?;
+        let outcome = self.coordinate();
+        for handle in &self.handles {
+            // A shard that has died has no receiver; the others leave.
+            let _ = handle.control.send(Control::Stop);
+            handle.waker.wake();
+        }
+        for thread in threads {
+            // A panic was caught inside and reported as an event.
+            let _ = thread.join();
+        }
+        metrics::publish(&self.shared);
+        match outcome {
+            Outcome::Done => Ok(self.shared.summary()),
+            Outcome::Failed(error) => {
+                self.shared.changing.lock().phase = Phase::Failed;
+                self.shared.error(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn start_shards(&mut self) -> Result<Vec<JoinHandle<()>>> {
+        let mut threads = Vec::new();
+        for (id, shard) in std::mem::take(&mut self.shards).into_iter().enumerate() {
+            let events = self.events.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("tidemill-shard-{id}"))
+                .spawn(move || run_shard(id, shard, &events))
+                .map_err(|e| Error::external("a shard's thread cannot be started").caused_by(e))?;
+            threads.push(thread);
+        }
+        Ok(threads)
+    }
+
+    fn coordinate(&mut self) -> Outcome {
+        let mut sampled = self.now();
+        loop {
+            let now = self.now();
+            if now >= sampled + SAMPLE_INTERVAL {
+                sampled = now;
+                self.shared.sample();
+                metrics::publish(&self.shared);
+            }
+            let due =
+                self.coordinator.wake_at().map_or(SAMPLE_INTERVAL, |at| at.saturating_sub(now));
+            let event = self.inbox.recv_timeout(due.min(SAMPLE_INTERVAL));
+            let result = match event {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => self.learn(Fact::Tick),
+                Err(RecvTimeoutError::Disconnected) => Err(Error::internal("all shards are gone")),
+            };
+            match result {
+                Ok(false) => {}
+                Ok(true) => return Outcome::Done,
+                Err(error) => return Outcome::Failed(error),
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.settings.clock.elapsed()
+    }
+
+    /// Takes an event; true when the job is done.
+    fn take(&mut self, event: Event) -> Result<bool> {
+        match event {
+            Event::Failed(error) => Err(error),
+            Event::Command(Command::Abort) => Err(Error::external("the job was aborted")),
+            Event::Command(Command::Stop) => {
+                self.shared.changing.lock().phase = Phase::Draining;
+                self.learn(Fact::Drain)
+            }
+            Event::Command(Command::Checkpoint(reply)) if self.folder.is_none() => {
+                let error =
+                    Error::configuration("the job makes no checkpoints: name a folder for them");
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(error));
+                Ok(false)
+            }
+            Event::Command(Command::Checkpoint(reply)) => {
+                self.waiting.push(reply);
+                self.learn(Fact::Requested)
+            }
+            Event::Ended(shard) => {
+                self.ended[shard] = true;
+                if self.ended.iter().all(|ended| *ended) {
+                    self.learn(Fact::Drain)
+                } else {
+                    Ok(false)
+                }
+            }
+            Event::Cut(cut) => {
+                let Some(epoch) = &mut self.epoch else { return Ok(false) };
+                let facts = epoch.take(cut, self.folder.as_ref(), &self.sinks);
+                for fact in facts {
+                    if self.learn(fact)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Tells the protocol a fact and carries out what it decides.
+    fn learn(&mut self, fact: Fact) -> Result<bool> {
+        let mut facts = vec![fact];
+        while !facts.is_empty() {
+            let fact = facts.remove(0);
+            for decision in self.coordinator.handle(self.now(), fact) {
+                if let Decision::Finished(_) = decision {
+                    return Ok(true);
+                }
+                facts.extend(self.carry_out(decision)?);
+            }
+        }
+        Ok(false)
+    }
+
+    fn carry_out(&mut self, decision: Decision) -> Result<Vec<Fact>> {
+        match decision {
+            Decision::StartEpoch { epoch, full, last } => self.start_epoch(epoch, full, last),
+            Decision::Publish(epoch) => self.publish(epoch),
+            Decision::Commit(epoch) => self.commit(epoch),
+            Decision::Abandon(epoch, reason) => self.abandon(epoch, reason),
+            Decision::FailJob(reason) => Err(Error::external(reason)),
+            Decision::Finished(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn start_epoch(&mut self, epoch: Epoch, full: bool, last: bool) -> Result<Vec<Fact>> {
+        failpoint::hit(Point::BeforeBarrier)?;
+        let keyed =
+            self.shared.graph.nodes().iter().filter(|n| !matches!(n.kind, NodeKind::Sink(_)));
+        let mut operators = keyed.filter(|node| !node.inputs.is_empty());
+        let grown = operators
+            .any(|node| (0..self.settings.shards).any(|s| self.ledger.wants_full(&node.name, s)));
+        let full = full || grown;
+        *self.barrier.lock() = Barrier { epoch, full, checkpointed: self.folder.is_some() };
+        self.epoch = Some(EpochInProgress::new(epoch, full, last, self.now()));
+        for handle in &self.handles {
+            let sent = handle.control.send(Control::Epoch { epoch, last });
+            sent.map_err(|_| Error::internal("a shard has died"))?;
+            handle.waker.wake();
+        }
+        Ok(Vec::new())
+    }
+
+    fn crashes(&self, epoch: Epoch, at: CrashPoint) -> Result<()> {
+        let number = epoch + 1 - self.first_epoch;
+        if self.settings.crash.is_some_and(|crash| crash.epoch == number && crash.at == at) {
+            return Err(Error::internal(format!("crashed on request in epoch {epoch}, {at:?}")));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, number: Epoch) -> Result<Vec<Fact>> {
+        self.crashes(number, CrashPoint::BeforePublish)?;
+        let Some(epoch) = self.epoch.as_mut().filter(|epoch| epoch.number == number) else {
+            return Err(Error::internal(format!("epoch {number} is unknown")));
+        };
+        let Some(folder) = &self.folder else { return Ok(vec![Fact::Published { epoch: number }]) };
+        let operators = self.ledger.propose(number, epoch.changes())?;
+        let finished = epoch.last && self.ended.iter().all(|ended| *ended);
+        let made = epoch.manifest(folder, &self.shared, operators, &self.sinks, finished);
+        let manifest = match made {
+            Ok(manifest) => manifest,
+            Err(e) => return Ok(vec![Fact::Failed { epoch: number, reason: e.to_string() }]),
+        };
+        match publish_with_retries(folder, &manifest) {
+            Ok(()) => {
+                self.ledger.published(number, epoch.changes())?;
+                let mut changing = self.shared.changing.lock();
+                let checkpoints = &mut changing.checkpoints;
+                checkpoints.last_epoch = Some(number);
+                checkpoints.last_at = Some(manifest.created_at);
+                checkpoints.last_duration =
+                    Some(self.settings.clock.elapsed().saturating_sub(epoch.started));
+                checkpoints.last_bytes = manifest.bytes();
+                checkpoints.completed += 1;
+                Ok(vec![Fact::Published { epoch: number }])
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Transient) => {
+                Err(error)
+            }
+            Err(error) => Ok(vec![Fact::Failed { epoch: number, reason: error.to_string() }]),
+        }
+    }
+
+    /// The epoch exists: sinks commit it, sources tell the outside, old checkpoints go.
+    fn commit(&mut self, number: Epoch) -> Result<Vec<Fact>> {
+        self.crashes(number, CrashPoint::BeforeCommit)?;
+        let Some(mut epoch) = self.epoch.take() else {
+            return Err(Error::internal(format!("epoch {number} is unknown")));
+        };
+        let mut facts = Vec::new();
+        for (n, sink) in self.sinks.iter_mut().enumerate() {
+            failpoint::hit(Point::BeforeCommit)?;
+            let staged = epoch.staged(n, std::mem::take(&mut sink.carried));
+            sink.committer.commit(number, &staged).map_err(|error| error.at(&sink.name))?;
+            failpoint::hit(Point::AfterCommit)?;
+            facts.push(Fact::Committed { sink: n, epoch: number });
+        }
+        self.crashes(number, CrashPoint::AfterCommit)?;
+        for node in self.shared.graph.nodes() {
+            if let NodeKind::Source(source) = &node.kind
+                && self.folder.is_some()
+            {
+                source.source.checkpointed(number, &epoch.offsets(&node.name))?;
+            }
+        }
+        self.clean_up();
+        for waiting in self.waiting.drain(..) {
+            // Whoever asked may have gone.
+            let _ = waiting.send(Ok(number));
+        }
+        if epoch.last {
+            let all_ended = self.ended.iter().all(|ended| *ended);
+            let phase = if all_ended { Phase::Finished } else { Phase::Stopped };
+            self.shared.changing.lock().phase = phase;
+        }
+        Ok(facts)
+    }
+
+    /// Old checkpoints that cannot be deleted now will be at the next attempt.
+    fn clean_up(&self) {
+        let (Some(folder), Some(settings)) = (&self.folder, &self.settings.checkpoints) else {
+            return;
+        };
+        if let Err(error) = folder.retain(settings.retained) {
+            tracing::warn!(job = %self.settings.name, %error, "old checkpoints are still there");
+            self.shared.error(error.to_string());
+        }
+    }
+
+    fn abandon(&mut self, number: Epoch, reason: String) -> Result<Vec<Fact>> {
+        tracing::warn!(job = %self.settings.name, epoch = number, reason, "checkpoint abandoned");
+        self.shared.error(format!("checkpoint {number} was abandoned: {reason}"));
+        self.shared.changing.lock().checkpoints.abandoned += 1;
+        self.ledger.abandoned();
+        let Some(mut epoch) = self.epoch.take() else { return Ok(Vec::new()) };
+        if !epoch.is_cut(self.settings.shards) {
+            // Its barrier is still on the way: a second one must not follow it.
+            return Err(Error::external(format!("checkpoint {number}: {reason}")));
+        }
+        for (n, sink) in self.sinks.iter_mut().enumerate() {
+            epoch.carry_over(n, &mut sink.carried);
+        }
+        if let Some(folder) = &self.folder
+            && let Err(error) = folder.abandon(number)
+        {
+            tracing::warn!(%error, epoch = number, "files of an abandoned checkpoint are still there");
+        }
+        for waiting in self.waiting.drain(..) {
+            // Whoever asked may have gone.
+            let _ = waiting.send(Err(Error::external(format!("the checkpoint failed: {reason}"))));
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Publishes; a publication of unknown outcome is repeated, which is harmless.
+fn publish_with_retries(folder: &CheckpointFolder, manifest: &Manifest) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        match folder.publish(manifest) {
+            Err(error) if error.kind() == ErrorKind::Transient && attempt < PUBLISH_ATTEMPTS => {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A shard's thread: whatever ends it, the coordinator hears of it.
+fn run_shard(id: usize, shard: Shard, events: &Sender<Event>) {
+    let error = match catch_unwind(AssertUnwindSafe(|| shard.run())) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Error::internal(format!("shard {id} panicked: {text}"))
+        }
+    };
+    // A coordinator that is gone has ended the job already.
+    let _ = events.send(Event::Failed(error));
+}
+
+/// Counters of all shards by node.
+pub(crate) fn sum_counts(
+    into: &mut BTreeMap<String, crate::stats::Counts>,
+    from: BTreeMap<String, crate::stats::Counts>,
+) {
+    for (node, counts) in from {
+        *into.entry(node).or_default() += counts;
+    }
+}

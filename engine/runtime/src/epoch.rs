@@ -1,0 +1,204 @@
+//! One epoch on its way from barrier to manifest: what the shards have handed over, and where it
+//! was written.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidemill_checkpoint::CheckpointFolder;
+use tidemill_checkpoint::files::FileChange;
+use tidemill_checkpoint::manifest::{
+    Manifest, OperatorState, SinkState, SourceState, SplitState, StagedRef, VERSION,
+};
+use tidemill_checkpoint::protocol::Fact;
+use tidemill_core::operator::StateChange;
+use tidemill_core::sink::Staged;
+use tidemill_core::source::{Offset, SplitId};
+use tidemill_core::{Epoch, EventTime, Result};
+
+use crate::coordinate::{SinkRun, sum_counts};
+use crate::recover::fingerprint;
+use crate::shard::ShardCut;
+use crate::station::Cut;
+use crate::stats::Counts;
+use crate::status::Shared;
+
+/// An epoch between its barrier and its commit.
+pub(crate) struct EpochInProgress {
+    pub number: Epoch,
+    pub last: bool,
+    pub started: Duration,
+    full: bool,
+    changes: Vec<FileChange>,
+    splits: BTreeMap<String, Vec<SplitState>>,
+    counts: BTreeMap<String, Counts>,
+    /// For each sink: what its writers handed over, and where that is kept.
+    staged: BTreeMap<usize, Vec<(usize, Staged)>>,
+    staged_refs: BTreeMap<usize, Vec<StagedRef>>,
+    cut_shards: usize,
+}
+
+impl EpochInProgress {
+    pub fn new(number: Epoch, full: bool, last: bool, started: Duration) -> Self {
+        Self {
+            number,
+            last,
+            started,
+            full,
+            changes: Vec::new(),
+            splits: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            staged_refs: BTreeMap::new(),
+            cut_shards: 0,
+        }
+    }
+
+    /// Takes one shard's part and writes it; says what has come of it.
+    pub fn take(
+        &mut self,
+        cut: ShardCut,
+        folder: Option<&CheckpointFolder>,
+        sinks: &[SinkRun],
+    ) -> Vec<Fact> {
+        let (shard, epoch) = (cut.shard, cut.epoch);
+        let mut facts = vec![Fact::ShardAcked { shard, epoch }];
+        self.cut_shards += 1;
+        for (node, splits) in cut.splits {
+            self.splits.entry(node).or_default().extend(splits);
+        }
+        sum_counts(&mut self.counts, cut.counts);
+        let mut failed = None;
+        for (node, cut) in cut.cuts {
+            let result = match cut {
+                Cut::State { watermark, change } => {
+                    self.write_state(folder, node, shard, watermark, change)
+                }
+                Cut::Staged(staged) => {
+                    let sink = sinks.iter().position(|sink| sink.name == node).unwrap_or_default();
+                    facts.push(Fact::Staged { sink, shard, epoch });
+                    self.write_staged(folder, sink, &node, shard, staged)
+                }
+            };
+            failed = failed.or(result.err());
+        }
+        facts.push(match failed {
+            None => Fact::StateWritten { shard, epoch },
+            Some(error) => Fact::Failed { epoch, reason: error.to_string() },
+        });
+        facts
+    }
+
+    fn write_state(
+        &mut self,
+        folder: Option<&CheckpointFolder>,
+        node: String,
+        shard: usize,
+        watermark: EventTime,
+        change: StateChange,
+    ) -> Result<()> {
+        let Some(folder) = folder else { return Ok(()) };
+        let (replace, fragments) = match change {
+            StateChange::Replace(fragments) => (true, fragments),
+            // An operator without state has none whole, too.
+            StateChange::Append(fragments) => (self.full && fragments.is_empty(), fragments),
+        };
+        let mut files = Vec::new();
+        for (seq, fragment) in fragments.iter().enumerate() {
+            if fragment.needed_until > watermark && fragment.rows.num_rows() > 0 {
+                let rows = std::slice::from_ref(&fragment.rows);
+                let file = folder.write_state(self.number, &node, shard, seq, rows)?;
+                files.push((file, fragment.needed_until));
+            }
+        }
+        self.changes.push(FileChange { node, shard, watermark, replace, files });
+        Ok(())
+    }
+
+    fn write_staged(
+        &mut self,
+        folder: Option<&CheckpointFolder>,
+        sink: usize,
+        node: &str,
+        shard: usize,
+        staged: Staged,
+    ) -> Result<()> {
+        if staged.0.is_empty() {
+            return Ok(());
+        }
+        let refs = self.staged_refs.entry(sink).or_default();
+        let reference =
+            folder.map(|f| f.write_staged(self.number, node, shard, refs.len(), &staged));
+        self.staged.entry(sink).or_default().push((shard, staged));
+        if let Some(reference) = reference {
+            refs.push(reference?);
+        }
+        Ok(())
+    }
+
+    /// Whether all shards have passed its barrier.
+    pub fn is_cut(&self, shards: usize) -> bool {
+        self.cut_shards == shards
+    }
+
+    pub fn changes(&self) -> &[FileChange] {
+        &self.changes
+    }
+
+    /// The manifest. Output that abandoned epochs left behind is written again, as this epoch's.
+    pub fn manifest(
+        &self,
+        folder: &CheckpointFolder,
+        shared: &Shared,
+        operators: Vec<OperatorState>,
+        sinks: &[SinkRun],
+        finished: bool,
+    ) -> Result<Manifest> {
+        let source = |(node, splits): (&String, &Vec<SplitState>)| {
+            let mut splits = splits.clone();
+            splits.sort_by(|a, b| a.split.cmp(&b.split));
+            SourceState { node: node.clone(), splits }
+        };
+        let mut sink_states = Vec::new();
+        for (n, sink) in sinks.iter().enumerate() {
+            let mut staged = Vec::new();
+            let own = self.staged_refs.get(&n).cloned().unwrap_or_default();
+            for (seq, (shard, output)) in sink.carried.iter().enumerate() {
+                let seq = own.len() + seq;
+                staged.push(folder.write_staged(self.number, &sink.name, *shard, seq, output)?);
+            }
+            staged.extend(own);
+            sink_states.push(SinkState { node: sink.name.clone(), staged });
+        }
+        let counts = serde_json::to_value(&self.counts).unwrap_or_default();
+        Ok(Manifest {
+            version: VERSION,
+            job: shared.job.clone(),
+            epoch: self.number,
+            created_at: shared.clock.now(),
+            shards: shared.shards,
+            fingerprint: fingerprint(&shared.graph),
+            sources: self.splits.iter().map(source).collect(),
+            operators,
+            sinks: sink_states,
+            counts,
+            finished,
+        })
+    }
+
+    /// What a sink has to commit: what abandoned epochs left behind, then this one's.
+    pub fn staged(&mut self, sink: usize, carried: Vec<(usize, Staged)>) -> Vec<Staged> {
+        let own = self.staged.remove(&sink).unwrap_or_default();
+        carried.into_iter().chain(own).map(|(_, staged)| staged).collect()
+    }
+
+    /// The epoch is abandoned: its staged output goes out with the next.
+    pub fn carry_over(&mut self, sink: usize, carried: &mut Vec<(usize, Staged)>) {
+        carried.extend(self.staged.remove(&sink).unwrap_or_default());
+    }
+
+    /// The next offsets of a source's splits.
+    pub fn offsets(&self, node: &str) -> Vec<(SplitId, Offset)> {
+        let splits = self.splits.get(node).into_iter().flatten();
+        splits.map(|split| (split.split.clone(), split.offset.clone())).collect()
+    }
+}

@@ -1,0 +1,192 @@
+//! The exchange: bounded channels between shards, routing by key group, and the gate that keeps
+//! idle inputs exact.
+//!
+//! A channel has one producing and one consuming shard. Its capacity is soft by one step of the
+//! producer: a station runs only while all its outlets have room, and then may emit what one step
+//! emits. Barriers and watermarks ride in the same queue as rows and are never dropped.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use parking_lot::Mutex;
+use tidemill_core::{Element, EventTime, Result, key, time};
+
+use crate::waker::ShardWaker;
+
+/// Elements that a channel between two shards holds before its producer waits.
+pub(crate) const CHANNEL_CAPACITY: usize = 8;
+
+/// An element on its way, and when the source batch was read that caused it.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub element: Element,
+    /// Nanoseconds since the job started.
+    pub cause: u64,
+}
+
+/// A bounded queue from one shard to another.
+pub(crate) struct Channel {
+    queue: Mutex<VecDeque<Envelope>>,
+    /// Length of the queue, readable without the lock.
+    len: AtomicUsize,
+    producer: ShardWaker,
+    consumer: ShardWaker,
+}
+
+impl Channel {
+    fn new(producer: ShardWaker, consumer: ShardWaker) -> Self {
+        Self { queue: Mutex::default(), len: AtomicUsize::new(0), producer, consumer }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.len() < CHANNEL_CAPACITY
+    }
+
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    pub fn push(&self, envelope: Envelope) {
+        let mut queue = self.queue.lock();
+        queue.push_back(envelope);
+        self.len.store(queue.len(), Ordering::Release);
+        drop(queue);
+        self.consumer.wake();
+    }
+
+    pub fn pop(&self) -> Option<Envelope> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let was_full = queue.len() >= CHANNEL_CAPACITY;
+        let envelope = queue.pop_front();
+        let has_room = queue.len() < CHANNEL_CAPACITY;
+        self.len.store(queue.len(), Ordering::Release);
+        drop(queue);
+        if was_full && has_room {
+            self.producer.wake();
+        }
+        envelope
+    }
+}
+
+/// Splits rows by the shard that owns their key group: one batch per shard that gets any.
+pub(crate) fn route(
+    rows: &RecordBatch,
+    key_columns: &[usize],
+    shards: usize,
+) -> Result<Vec<(usize, RecordBatch)>> {
+    let keys: Vec<ArrayRef> = key_columns.iter().map(|c| rows.column(*c).clone()).collect();
+    let mut by_shard: Vec<Vec<u32>> = vec![Vec::new(); shards];
+    for (row, hash) in key::hash_rows(&keys, rows.num_rows())?.into_iter().enumerate() {
+        by_shard[key::owner(key::key_group(hash), shards)].push(row as u32);
+    }
+    let mut routed = Vec::new();
+    for (shard, indices) in by_shard.into_iter().enumerate() {
+        if indices.len() == rows.num_rows() {
+            return Ok(vec![(shard, rows.clone())]);
+        }
+        if !indices.is_empty() {
+            routed.push((shard, take_record_batch(rows, &UInt32Array::from(indices))?));
+        }
+    }
+    Ok(routed)
+}
+
+/// Keeps watermarks exact while inputs of an exchange are idle.
+///
+/// A consumer that passes an idle producer promises not to go back; a producer that wakes starts at
+/// what has been promised. Both look here, so that neither can overtake the other while an element
+/// is on its way.
+pub(crate) struct IdleGate {
+    state: Mutex<GateState>,
+}
+
+struct GateState {
+    idle: Vec<bool>,
+    promised: EventTime,
+}
+
+impl IdleGate {
+    fn new(producers: usize) -> Self {
+        let state = GateState { idle: vec![false; producers], promised: time::BEGINNING };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// A producer is about to send [`Element::Idle`].
+    pub fn sleep(&self, producer: usize) {
+        self.state.lock().idle[producer] = true;
+    }
+
+    /// A producer has rows again: the watermark that they must be judged by at least.
+    pub fn wake(&self, producer: usize) -> EventTime {
+        let mut state = self.state.lock();
+        state.idle[producer] = false;
+        state.promised
+    }
+
+    /// A consumer wants to rise to `watermark` past an idle producer. Where that one has woken
+    /// meanwhile the promise is not made, and the answer is no.
+    pub fn promise(&self, watermark: EventTime, producer: usize) -> bool {
+        let mut state = self.state.lock();
+        if state.idle[producer] {
+            state.promised = state.promised.max(watermark);
+        }
+        state.idle[producer]
+    }
+}
+
+/// Shared handles of one exchange edge: `channels[from][to]`, and its gate.
+pub(crate) struct Exchange {
+    pub channels: Vec<Vec<Arc<Channel>>>,
+    pub gate: Arc<IdleGate>,
+}
+
+impl Exchange {
+    pub fn new(wakers: &[ShardWaker]) -> Self {
+        let to_all = |from: &ShardWaker| {
+            wakers.iter().map(|to| Arc::new(Channel::new(from.clone(), to.clone()))).collect()
+        };
+        Self {
+            channels: wakers.iter().map(to_all).collect(),
+            gate: Arc::new(IdleGate::new(wakers.len())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn routing_keeps_every_row_once_and_equal_keys_together() {
+        let keys: Int64Array = (0..1000).map(|n| n % 37).collect();
+        let rows = RecordBatch::try_from_iter([("k", Arc::new(keys) as ArrayRef)]).unwrap();
+        let routed = route(&rows, &[0], 3).unwrap();
+        assert_eq!(routed.iter().map(|(_, part)| part.num_rows()).sum::<usize>(), 1000);
+        let mut owner = [None; 37];
+        for (shard, part) in routed {
+            for key in part.column(0).as_primitive::<Int64Type>().values() {
+                let seen = owner[*key as usize].get_or_insert(shard);
+                assert_eq!(*seen, shard);
+            }
+        }
+    }
+
+    #[test]
+    fn a_producer_that_woke_first_stops_the_promise_and_one_that_wakes_later_keeps_to_it() {
+        let gate = IdleGate::new(2);
+        gate.sleep(0);
+        assert!(gate.promise(50, 0));
+        assert_eq!(gate.wake(0), 50);
+        assert!(!gate.promise(80, 0));
+        assert_eq!(gate.wake(1), 50);
+    }
+}

@@ -1,0 +1,375 @@
+//! A shard: one thread that runs all stations of its part of the job.
+//!
+//! It takes one step at a time, the furthest downstream station first, and runs a station only
+//! while everything it feeds has room. So nothing blocks on an exchange, a full queue stops what
+//! fills it, and link by link the source. When nothing can run, the thread parks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidemill_checkpoint::manifest::SplitState;
+use tidemill_core::graph::Port;
+use tidemill_core::time::Clock;
+use tidemill_core::{Batch, Element, Epoch, Result};
+
+use crate::exchange::{Channel, Envelope, route};
+use crate::source::{SourceStation, SplitStatus};
+use crate::station::{Cut, Emitted, Inlet, LOCAL_CAPACITY, Station};
+use crate::stats::Counts;
+use crate::waker::ShardWaker;
+
+/// The longest that a shard parks without looking around.
+const PARK_MAX: Duration = Duration::from_millis(20);
+
+/// Steps between two looks at the control channel.
+const STEPS_PER_ROUND: usize = 32;
+
+/// What the coordinator tells a shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Control {
+    /// Cut the stream: an epoch ends here. With `last`, nothing is read any more.
+    Epoch { epoch: Epoch, last: bool },
+    /// Leave.
+    Stop,
+}
+
+/// What the coordinator hears.
+pub(crate) enum Event {
+    /// All stations of the shard have handed over their part of an epoch.
+    Cut(ShardCut),
+    /// Every station has seen the end of its input.
+    Ended(usize),
+    /// The shard cannot go on.
+    Failed(tidemill_core::Error),
+    /// A user wants something.
+    Command(Command),
+}
+
+/// What a user wants of a running job.
+pub(crate) enum Command {
+    /// A checkpoint now; the answer is its epoch.
+    Checkpoint(Sender<Result<Epoch>>),
+    /// Drain and leave.
+    Stop,
+    /// Leave at once.
+    Abort,
+}
+
+/// One shard's part of an epoch.
+pub(crate) struct ShardCut {
+    pub shard: usize,
+    pub epoch: Epoch,
+    /// Splits by source node.
+    pub splits: Vec<(String, Vec<SplitState>)>,
+    /// State and staged output by node.
+    pub cuts: Vec<(String, Cut)>,
+    /// Counters by node.
+    pub counts: BTreeMap<String, Counts>,
+}
+
+/// A station of either kind.
+pub(crate) enum Slot {
+    Source(SourceStation),
+    Station(Station),
+}
+
+/// Where a station's output goes.
+pub(crate) struct Outlet {
+    pub port: Port,
+    pub target: Target,
+}
+
+/// The receiving end of an outlet.
+pub(crate) enum Target {
+    /// A queue of a station on the same shard.
+    Local { station: usize, inlet: usize },
+    /// The owners of the rows' keys.
+    Exchange { channels: Vec<Arc<Channel>>, keys: Vec<usize> },
+}
+
+/// How a shard's time is spent, in nanoseconds.
+#[derive(Default)]
+pub(crate) struct ShardTimes {
+    pub busy: AtomicU64,
+    pub backpressured: AtomicU64,
+    pub idle: AtomicU64,
+}
+
+/// What a shard shares with those who look at it.
+#[derive(Default)]
+pub(crate) struct ShardView {
+    pub times: ShardTimes,
+    pub splits: Mutex<Vec<SplitStatus>>,
+}
+
+/// One shard.
+pub(crate) struct Shard {
+    id: usize,
+    slots: Vec<Slot>,
+    outlets: Vec<Vec<Outlet>>,
+    control: Receiver<Control>,
+    events: Sender<Event>,
+    waker: ShardWaker,
+    clock: Arc<dyn Clock>,
+    view: Arc<ShardView>,
+    reading: bool,
+    ended: bool,
+    cut: Option<PendingCut>,
+}
+
+/// An epoch that is being cut.
+struct PendingCut {
+    report: ShardCut,
+    /// Stations that have handed over.
+    done: Vec<bool>,
+}
+
+impl Shard {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        id: usize,
+        slots: Vec<Slot>,
+        outlets: Vec<Vec<Outlet>>,
+        control: Receiver<Control>,
+        events: Sender<Event>,
+        waker: ShardWaker,
+        clock: Arc<dyn Clock>,
+        view: Arc<ShardView>,
+    ) -> Self {
+        let (reading, ended, cut) = (true, false, None);
+        Self { id, slots, outlets, control, events, waker, clock, view, reading, ended, cut }
+    }
+
+    /// Runs until told to stop, or until an error.
+    pub fn run(mut self) -> Result<()> {
+        self.waker.bind();
+        let mut looked = Duration::ZERO;
+        loop {
+            loop {
+                match self.control.try_recv() {
+                    Ok(Control::Epoch { epoch, last }) => self.begin_cut(epoch, last)?,
+                    Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            let start = self.clock.elapsed();
+            let progressed = self.run_steps()?;
+            self.collect_cut()?;
+            self.tell_end();
+            let now = self.clock.elapsed();
+            self.view.times.busy.fetch_add(nanos(now - start), Ordering::Relaxed);
+            if now >= looked + Duration::from_millis(100) {
+                looked = now;
+                self.publish_view();
+            }
+            if !progressed {
+                self.park(now);
+            }
+        }
+    }
+
+    fn run_steps(&mut self) -> Result<bool> {
+        for n in 0..STEPS_PER_ROUND {
+            if !self.step()? {
+                return Ok(n > 0);
+            }
+        }
+        Ok(true)
+    }
+
+    /// One step of the furthest station downstream that can take one.
+    fn step(&mut self) -> Result<bool> {
+        let now = nanos(self.clock.elapsed());
+        let mut emitted = Emitted::new();
+        for n in (0..self.slots.len()).rev() {
+            if !self.has_room(n) {
+                continue;
+            }
+            let cause = match &mut self.slots[n] {
+                Slot::Source(source) => source.step(self.reading, &mut emitted)?.then_some(now),
+                Slot::Station(station) => station.step(now, &mut emitted)?,
+            };
+            if let Some(cause) = cause {
+                self.send(n, emitted, cause)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn has_room(&self, slot: usize) -> bool {
+        self.outlets[slot].iter().all(|outlet| match &outlet.target {
+            Target::Local { station, inlet } => match &self.slots[*station] {
+                Slot::Station(station) => station.inlets[*inlet].len() < LOCAL_CAPACITY,
+                Slot::Source(_) => true,
+            },
+            Target::Exchange { channels, .. } => channels.iter().all(|channel| channel.has_room()),
+        })
+    }
+
+    /// Sends what a step emitted: rows to the outlets of their port, everything else to all.
+    fn send(&mut self, from: usize, emitted: Emitted, cause: u64) -> Result<()> {
+        for (port, element) in emitted {
+            let is_batch = matches!(element, Element::Batch(_));
+            for outlet in &self.outlets[from] {
+                if is_batch && outlet.port != port {
+                    continue;
+                }
+                match &outlet.target {
+                    Target::Local { station, inlet } => {
+                        let Slot::Station(station) = &mut self.slots[*station] else { continue };
+                        if let Inlet::Local(queue) = &mut station.inlets[*inlet] {
+                            queue.push_back(Envelope { element: element.clone(), cause });
+                        }
+                    }
+                    Target::Exchange { channels, keys } => {
+                        send_to_owners(&element, channels, keys, cause)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_cut(&mut self, epoch: Epoch, last: bool) -> Result<()> {
+        if last {
+            self.reading = false;
+        }
+        let mut report = ShardCut {
+            shard: self.id,
+            epoch,
+            splits: Vec::new(),
+            cuts: Vec::new(),
+            counts: BTreeMap::new(),
+        };
+        let cause = nanos(self.clock.elapsed());
+        let mut done = vec![false; self.slots.len()];
+        for n in 0..self.slots.len() {
+            let Slot::Source(source) = &mut self.slots[n] else { continue };
+            report.splits.push((source.name.clone(), source.split_states()));
+            *report.counts.entry(source.name.clone()).or_default() += source.stats.counts();
+            done[n] = true;
+            if !source.finished {
+                self.send(n, vec![(Port::Main, Element::Barrier(epoch))], cause)?;
+            }
+        }
+        self.cut = Some(PendingCut { report, done });
+        Ok(())
+    }
+
+    /// Collects what stations have handed over for the epoch under way, and reports when all have.
+    fn collect_cut(&mut self) -> Result<()> {
+        let Some(pending) = &mut self.cut else { return Ok(()) };
+        for (slot, done) in self.slots.iter_mut().zip(&mut pending.done) {
+            let Slot::Station(station) = slot else { continue };
+            if *done {
+                continue;
+            }
+            // A station whose inputs have all ended sees no barrier: all it did is in this epoch.
+            if station.finished && station.cut.is_none() {
+                if station.poll_staging()?.is_none() {
+                    station.take_cut(&mut Emitted::new())?;
+                }
+                station.poll_staging()?;
+            }
+            if let Some((epoch, cut)) = station.cut.take_if(|(e, _)| *e == pending.report.epoch) {
+                debug_assert_eq!(epoch, pending.report.epoch);
+                *pending.report.counts.entry(station.name.clone()).or_default() +=
+                    station.stats.counts();
+                if station.keeps_state {
+                    pending.report.cuts.push((station.name.clone(), cut));
+                }
+                *done = true;
+            }
+        }
+        if pending.done.iter().all(|done| *done)
+            && let Some(pending) = self.cut.take()
+        {
+            self.tell(Event::Cut(pending.report));
+        }
+        Ok(())
+    }
+
+    fn tell_end(&mut self) {
+        let finished = |slot: &Slot| match slot {
+            Slot::Source(source) => source.finished,
+            Slot::Station(station) => station.finished,
+        };
+        if !self.ended && self.slots.iter().all(finished) {
+            self.ended = true;
+            self.tell(Event::Ended(self.id));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // A coordinator that is gone has its reasons; the control channel ends this shard then.
+        let _ = self.events.send(event);
+    }
+
+    fn publish_view(&self) {
+        let mut splits = Vec::new();
+        for slot in &self.slots {
+            match slot {
+                Slot::Source(source) => splits.extend(source.split_status(self.id)),
+                Slot::Station(station) => {
+                    station.stats.queue.store(station.queue_len() as u64, Ordering::Relaxed);
+                }
+            }
+        }
+        *self.view.splits.lock() = splits;
+    }
+
+    fn park(&self, now: Duration) {
+        let due = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Source(source) => source.due(self.reading),
+            Slot::Station(_) => None,
+        });
+        let wait = due.min().map_or(PARK_MAX, |due| due.saturating_sub(now)).min(PARK_MAX);
+        let blocked = self.slots.iter().enumerate().any(|(n, slot)| match slot {
+            Slot::Source(source) => !source.finished && !self.has_room(n),
+            Slot::Station(station) => !station.finished && station.has_input(),
+        });
+        std::thread::park_timeout(wait);
+        let waited = nanos(self.clock.elapsed().saturating_sub(now));
+        let times = &self.view.times;
+        let counter = if blocked { &times.backpressured } else { &times.idle };
+        counter.fetch_add(waited, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.publish_view();
+    }
+}
+
+/// Rows to the owners of their keys, everything else to all shards.
+fn send_to_owners(
+    element: &Element,
+    channels: &[Arc<Channel>],
+    keys: &[usize],
+    cause: u64,
+) -> Result<()> {
+    match element {
+        Element::Batch(batch) => {
+            for (shard, rows) in route(&batch.rows, keys, channels.len())? {
+                let element = Element::Batch(Batch::new(rows));
+                channels[shard].push(Envelope { element, cause });
+            }
+        }
+        other => {
+            for channel in channels {
+                channel.push(Envelope { element: other.clone(), cause });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,442 @@
+//! A source on one shard: reads its splits in event-time order, applies computed columns, judges
+//! each row against its split's watermark, and says how far the shard's time has come.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::{
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Int64Type};
+use tidemill_checkpoint::manifest::SplitState;
+use tidemill_core::dead_letter::DeadLetter;
+use tidemill_core::element::Origin;
+use tidemill_core::graph::{Port, SourceNode, TimeAttribute, isolate};
+use tidemill_core::source::{Offset, Read, ReadBatch, ReaderContext, SplitId, SplitReader};
+use tidemill_core::time::{Clock, END_OF_TIME};
+use tidemill_core::watermark::{SplitWatermark, WatermarkMerge};
+use tidemill_core::{Batch, Element, Error, EventTime, Result};
+
+use crate::exchange::IdleGate;
+use crate::station::{Emitted, Rejects};
+use crate::stats::StationStats;
+
+/// One source on one shard.
+pub(crate) struct SourceStation {
+    pub name: String,
+    pub stats: Arc<StationStats>,
+    node: SourceNode,
+    rejects: Rejects,
+    splits: Vec<Split>,
+    merge: WatermarkMerge,
+    /// The exchanges that its rows reach, with this shard's number.
+    gates: Vec<(Arc<IdleGate>, usize)>,
+    limiter: Option<RateLimiter>,
+    batch_rows: usize,
+    linger: Duration,
+    clock: Arc<dyn Clock>,
+    idle: bool,
+    pub finished: bool,
+}
+
+/// A split and how far it has come.
+struct Split {
+    id: SplitId,
+    /// `None` once the split has ended.
+    reader: Option<Box<dyn SplitReader>>,
+    offset: Offset,
+    watermark: SplitWatermark,
+    records: u64,
+    /// When it may be read again.
+    due: Duration,
+    /// When its last row came.
+    last_row: Duration,
+}
+
+/// What can be told of a split from outside.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SplitStatus {
+    /// The source's node.
+    pub source: String,
+    /// The split.
+    pub split: SplitId,
+    /// The shard that reads it.
+    pub shard: usize,
+    /// The next offset.
+    pub offset: Offset,
+    /// Its watermark, in microseconds; `None` before the first row.
+    pub watermark: Option<EventTime>,
+    /// Records read.
+    pub records: u64,
+    /// Units read and units in all, where the source knows.
+    pub progress: Option<(u64, u64)>,
+    /// Whether it is silent and does not hold the watermark.
+    pub idle: bool,
+    /// Whether nothing will come any more.
+    pub ended: bool,
+}
+
+/// What a source station needs of the job.
+pub(crate) struct SourceSettings {
+    pub batch_rows: usize,
+    pub linger: Duration,
+    pub clock: Arc<dyn Clock>,
+    /// This shard's part of the rate limit, in rows per second.
+    pub rate: Option<f64>,
+}
+
+impl SourceStation {
+    pub fn new(
+        name: String,
+        stats: Arc<StationStats>,
+        node: SourceNode,
+        rejects: Rejects,
+        settings: SourceSettings,
+    ) -> Self {
+        let now = settings.clock.elapsed();
+        Self {
+            name,
+            stats,
+            node,
+            rejects,
+            splits: Vec::new(),
+            merge: WatermarkMerge::new(0),
+            gates: Vec::new(),
+            limiter: settings.rate.map(|rate| RateLimiter { rate, start: now, used: 0 }),
+            batch_rows: settings.batch_rows,
+            linger: settings.linger,
+            clock: settings.clock,
+            idle: false,
+            finished: false,
+        }
+    }
+
+    pub fn set_gates(&mut self, gates: Vec<(Arc<IdleGate>, usize)>) {
+        self.gates = gates;
+    }
+
+    /// Opens this shard's splits, where the last checkpoint left them.
+    pub fn open(
+        &mut self,
+        splits: &[SplitId],
+        restored: &HashMap<SplitId, SplitState>,
+        context: &ReaderContext,
+    ) -> Result<()> {
+        let now = self.clock.elapsed();
+        for id in splits {
+            let state = restored.get(id);
+            let reader = match state {
+                Some(state) if state.ended => None,
+                _ => Some(
+                    self.node
+                        .source
+                        .open(id, state.map(|state| &state.offset), context)
+                        .map_err(|error| error.at(format!("{}, {id}", self.name)))?,
+                ),
+            };
+            let offset = match (&reader, state) {
+                (_, Some(state)) => state.offset.clone(),
+                (Some(reader), None) => reader.offset(),
+                (None, None) => Offset(String::new()),
+            };
+            self.splits.push(Split {
+                id: id.clone(),
+                reader,
+                offset,
+                watermark: state.map_or_else(SplitWatermark::default, |state| state.watermark),
+                records: state.map_or(0, |state| state.records),
+                due: now,
+                last_row: now,
+            });
+        }
+        self.merge = WatermarkMerge::new(self.splits.len());
+        for n in 0..self.splits.len() {
+            self.advance_split(n);
+            if self.splits[n].reader.is_none() {
+                self.merge.end(n);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one batch from the split that is furthest behind, where one may be read now.
+    pub fn step(&mut self, reading: bool, emitted: &mut Emitted) -> Result<bool> {
+        if self.finished {
+            return Ok(false);
+        }
+        let now = self.clock.elapsed();
+        let allowed = self.allowed_rows(now);
+        let next = (0..self.splits.len())
+            .filter(|n| self.splits[*n].reader.is_some() && self.splits[*n].due <= now)
+            .min_by_key(|n| self.split_watermark(*n));
+        let stepped = match next {
+            Some(n) if reading && allowed > 0 => {
+                self.read_split(n, allowed, now, emitted)?;
+                true
+            }
+            _ => false,
+        };
+        let told = self.tell_time(now, emitted);
+        if self.splits.iter().all(|split| split.reader.is_none()) {
+            self.finished = true;
+            self.stats.watermark.store(END_OF_TIME, Ordering::Relaxed);
+            emitted.push((Port::Main, Element::End));
+            return Ok(true);
+        }
+        Ok(stepped || told)
+    }
+
+    /// When there may be something to do again, if nothing wakes the shard before.
+    pub fn due(&self, reading: bool) -> Option<Duration> {
+        let now = self.clock.elapsed();
+        let open = self.splits.iter().filter(|split| split.reader.is_some());
+        let read = open.clone().map(|split| split.due).filter(|_| reading).min();
+        let limited = self.limiter.as_ref().map(|limiter| limiter.next(now));
+        let read = read.map(|due| limited.map_or(due, |limited| due.max(limited)));
+        let idle_after = self.idle_after();
+        let idle = open
+            .filter(|_| !self.idle)
+            .filter_map(|split| idle_after.map(|after| split.last_row + after))
+            .filter(|at| *at > now)
+            .min();
+        [read, idle].into_iter().flatten().min()
+    }
+
+    /// The splits' state, for the checkpoint.
+    pub fn split_states(&self) -> Vec<SplitState> {
+        let state = |split: &Split| SplitState {
+            split: split.id.clone(),
+            offset: split.offset.clone(),
+            watermark: split.watermark,
+            ended: split.reader.is_none(),
+            records: split.records,
+        };
+        self.splits.iter().map(state).collect()
+    }
+
+    /// The splits' state, for people.
+    pub fn split_status(&self, shard: usize) -> Vec<SplitStatus> {
+        let status = |(n, split): (usize, &Split)| SplitStatus {
+            source: self.name.clone(),
+            split: split.id.clone(),
+            shard,
+            offset: split.offset.clone(),
+            watermark: Some(self.split_watermark(n)).filter(|watermark| *watermark > i64::MIN),
+            records: split.records,
+            progress: split.reader.as_ref().and_then(|reader| reader.progress()),
+            idle: self.merge.is_idle(n),
+            ended: split.reader.is_none(),
+        };
+        self.splits.iter().enumerate().map(status).collect()
+    }
+
+    fn allowed_rows(&self, now: Duration) -> usize {
+        self.limiter.as_ref().map_or(self.batch_rows, |l| l.allowed(now).min(self.batch_rows))
+    }
+
+    fn idle_after(&self) -> Option<Duration> {
+        match &self.node.time {
+            TimeAttribute::Event { strategy, .. } => strategy.idle_after,
+            _ => None,
+        }
+    }
+
+    fn split_watermark(&self, n: usize) -> EventTime {
+        match &self.node.time {
+            TimeAttribute::Event { strategy, .. } => self.splits[n].watermark.watermark(strategy),
+            _ => i64::MIN,
+        }
+    }
+
+    fn read_split(
+        &mut self,
+        n: usize,
+        rows: usize,
+        now: Duration,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
+        let split = &mut self.splits[n];
+        let Some(reader) = &mut split.reader else { return Ok(()) };
+        let read =
+            reader.read(rows).map_err(|error| error.at(format!("{}, {}", self.name, split.id)))?;
+        split.offset = reader.offset();
+        match read {
+            Read::Pending => split.due = now + self.linger,
+            Read::End => {
+                split.reader = None;
+                self.merge.end(n);
+            }
+            Read::Batch(batch) => {
+                let records = batch.rows.num_rows() + batch.dead_letters.len();
+                split.records += records as u64;
+                split.last_row = now;
+                // A split that had less than a full batch may gather more.
+                split.due = if records < rows { now + self.linger } else { now };
+                self.stats.add_in(records);
+                if let Some(limiter) = &mut self.limiter {
+                    limiter.used += records as u64;
+                }
+                self.wake(n, emitted);
+                self.take(n, batch, emitted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows come from a silent split: the shard starts at what has been promised without it.
+    fn wake(&mut self, n: usize, emitted: &mut Emitted) {
+        self.merge.wake(n);
+        if std::mem::take(&mut self.idle) {
+            let promised = self.gates.iter().map(|(gate, shard)| gate.wake(*shard)).max();
+            let promised = promised.unwrap_or(i64::MIN).max(self.merge.watermark());
+            emitted.push((Port::Main, Element::Watermark(promised)));
+        }
+    }
+
+    /// From records to rows: computed columns, time, dead letters.
+    fn take(&mut self, n: usize, read: ReadBatch, emitted: &mut Emitted) -> Result<()> {
+        let id = self.splits[n].id.clone();
+        let mut letters = read.dead_letters;
+        let origin = Origin { split: id, records: read.records, rows: None };
+        let mut batch = Batch { rows: read.rows, floor: None, origin: Some(origin) };
+        if let Some(computed) = &self.node.computed {
+            batch = match computed.apply(&batch.rows) {
+                Ok(rows) => batch.with_rows(rows),
+                Err(_) => {
+                    let (rows, kept, bad) = isolate(computed.as_ref(), &batch.rows);
+                    letters.extend(bad.into_iter().map(|(row, why)| reject(&batch, row, why)));
+                    batch.filter(&kept)?.with_rows(rows)
+                }
+            };
+        }
+        batch = self.judge(n, batch, &mut letters)?;
+        self.rejects.send(&self.name, &letters, &self.stats, emitted)?;
+        if !batch.is_empty() {
+            self.stats.add_out(batch.len());
+            emitted.push((Port::Main, Element::Batch(batch)));
+        }
+        Ok(())
+    }
+
+    /// Sets or observes the rows' time.
+    fn judge(&mut self, n: usize, batch: Batch, letters: &mut Vec<DeadLetter>) -> Result<Batch> {
+        match self.node.time {
+            TimeAttribute::None => Ok(batch),
+            TimeAttribute::Processing { column } => {
+                let now = self.clock.now().max(self.merge.watermark());
+                let rows = with_constant_time(&batch.rows, column, now)?;
+                Ok(batch.with_rows(rows))
+            }
+            TimeAttribute::Event { column, strategy } => {
+                let times = micros_column(&batch.rows, column)?;
+                let split = &mut self.splits[n];
+                let observed = split.watermark.observe(&times, &strategy, self.clock.now());
+                let mut batch = Batch { floor: observed.floor, ..batch };
+                if !observed.rejected.is_empty() {
+                    let mut kept = vec![true; batch.len()];
+                    for row in observed.rejected {
+                        kept[row] = false;
+                        let why =
+                            format!("event time {} is too far in the future", times.value(row));
+                        letters.push(reject(&batch, row, why));
+                    }
+                    batch = batch.filter(&BooleanArray::from(kept))?;
+                }
+                self.advance_split(n);
+                Ok(batch)
+            }
+        }
+    }
+
+    fn advance_split(&mut self, n: usize) {
+        let watermark = self.split_watermark(n);
+        if watermark > i64::MIN {
+            self.merge.advance(n, watermark);
+        }
+    }
+
+    /// Emits the shard's watermark where it has risen, and idleness where it has set in.
+    fn tell_time(&mut self, now: Duration, emitted: &mut Emitted) -> bool {
+        if let TimeAttribute::Processing { .. } = self.node.time {
+            let wall = self.clock.now();
+            (0..self.splits.len()).for_each(|n| self.merge.advance(n, wall));
+        }
+        if let Some(after) = self.idle_after() {
+            for (n, split) in self.splits.iter().enumerate() {
+                if split.reader.is_some() && now >= split.last_row + after {
+                    self.merge.idle(n);
+                }
+            }
+        }
+        let raised = self.merge.raise().filter(|watermark| *watermark < END_OF_TIME);
+        if let Some(watermark) = raised {
+            self.stats.watermark.store(watermark, Ordering::Relaxed);
+            emitted.push((Port::Main, Element::Watermark(watermark)));
+        }
+        let sleeps = !self.idle && !self.splits.is_empty() && self.merge.all_idle();
+        if sleeps {
+            self.idle = true;
+            self.gates.iter().for_each(|(gate, shard)| gate.sleep(*shard));
+            emitted.push((Port::Main, Element::Idle));
+        }
+        raised.is_some() || sleeps
+    }
+}
+
+fn reject(batch: &Batch, row: usize, reason: String) -> DeadLetter {
+    let split = batch.origin.as_ref().map(|origin| origin.split.clone());
+    let record = batch.origin.as_ref().and_then(|origin| origin.record(row));
+    let (position, payload) =
+        record.unwrap_or_else(|| (format!("row {row} of its batch"), Vec::new()));
+    DeadLetter { split: split.unwrap_or_else(|| SplitId::new("")), position, reason, payload }
+}
+
+/// A timestamp column as microseconds.
+fn micros_column(rows: &RecordBatch, column: usize) -> Result<Int64Array> {
+    let values = rows.column(column);
+    match values.data_type() {
+        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => {
+            let micros = values.to_data().into_builder().data_type(DataType::Int64).build();
+            let micros = micros.map_err(Error::from)?;
+            Ok(arrow::array::make_array(micros).as_primitive::<Int64Type>().clone())
+        }
+        other => Err(Error::internal(format!("an event-time column has type {other}"))),
+    }
+}
+
+/// The rows with one timestamp in all of a column.
+fn with_constant_time(rows: &RecordBatch, column: usize, time: EventTime) -> Result<RecordBatch> {
+    let schema = rows.schema();
+    let zone = match schema.field(column).data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        other => return Err(Error::internal(format!("a time column has type {other}"))),
+    };
+    let mut columns = rows.columns().to_vec();
+    let times = TimestampMicrosecondArray::from_value(time, rows.num_rows());
+    columns[column] = Arc::new(times.with_timezone_opt(zone));
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// Lets so many rows per second through, evenly, with a burst of at most a tenth of a second.
+struct RateLimiter {
+    rate: f64,
+    start: Duration,
+    used: u64,
+}
+
+impl RateLimiter {
+    fn allowed(&self, now: Duration) -> usize {
+        let due = now.saturating_sub(self.start).as_secs_f64() * self.rate;
+        (due - self.used as f64).max(0.0).min((self.rate / 10.0).max(1.0)) as usize
+    }
+
+    /// When the next row is allowed.
+    fn next(&self, now: Duration) -> Duration {
+        if self.allowed(now) > 0 {
+            return now;
+        }
+        self.start + Duration::from_secs_f64((self.used + 1) as f64 / self.rate)
+    }
+}

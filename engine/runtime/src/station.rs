@@ -1,0 +1,474 @@
+//! A station: one operator or sink on one shard, with its input queues and outlets.
+//!
+//! It takes one element at a time, in order. Watermarks are merged over its inputs; a barrier is
+//! aligned: an input that has delivered it waits until all others have.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use parking_lot::Mutex;
+use tidemill_core::dead_letter::{self, DeadLetter, OnError};
+use tidemill_core::graph::Port;
+use tidemill_core::operator::{Barrier, Fate, Operator, Output, Progress, StateChange};
+use tidemill_core::sink::{SinkWriter, Staged};
+use tidemill_core::time::{Clock, END_OF_TIME};
+use tidemill_core::watermark::WatermarkMerge;
+use tidemill_core::{Batch, Element, Epoch, Error, ErrorKind, EventTime, Result};
+
+use crate::delay::DelayRecorder;
+use crate::exchange::{Channel, Envelope, IdleGate};
+use crate::stats::StationStats;
+
+/// Elements that a queue between two stations of a shard holds before its producer waits.
+pub(crate) const LOCAL_CAPACITY: usize = 2;
+
+/// A station's input queue.
+pub(crate) enum Inlet {
+    /// From a station of the same shard.
+    Local(VecDeque<Envelope>),
+    /// From a shard (its number) through an exchange.
+    Remote { channel: Arc<Channel>, gate: Arc<IdleGate>, producer: usize },
+}
+
+impl Inlet {
+    fn pop(&mut self) -> Option<Envelope> {
+        match self {
+            Self::Local(queue) => queue.pop_front(),
+            Self::Remote { channel, .. } => channel.pop(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Local(queue) => queue.len(),
+            Self::Remote { channel, .. } => channel.len(),
+        }
+    }
+}
+
+/// What runs at a station.
+pub(crate) enum Behavior {
+    Operator(Box<dyn Operator>),
+    Sink { writer: Box<dyn SinkWriter>, staging: Option<Epoch> },
+}
+
+/// What a station hands over for an epoch.
+pub(crate) enum Cut {
+    State { watermark: EventTime, change: StateChange },
+    Staged(Staged),
+}
+
+/// One station of a shard.
+pub(crate) struct Station {
+    pub name: String,
+    pub stats: Arc<StationStats>,
+    pub inlets: Vec<Inlet>,
+    /// Logical input number of each inlet.
+    pub input_of: Vec<usize>,
+    pub behavior: Behavior,
+    pub rejects: Rejects,
+    pub delay: DelayRecorder,
+    pub merge: WatermarkMerge,
+    aligned: Vec<bool>,
+    ended: Vec<bool>,
+    /// A watermark that the operator has not finished with.
+    raising: Option<EventTime>,
+    next_inlet: usize,
+    idle: bool,
+    pub finished: bool,
+    /// The barrier under way, as the coordinator announced it.
+    barrier: Arc<Mutex<Barrier>>,
+    /// Whether rows that enter count as the node's: not behind an exchange of its own.
+    pub counts_in: bool,
+    /// Whether rows that leave count as the node's: not before an exchange of its own.
+    pub counts_out: bool,
+    /// Whether it has anything for a checkpoint: a combiner is empty at every barrier.
+    pub keeps_state: bool,
+    /// What is to be handed over for the epoch, once it is there.
+    pub cut: Option<(Epoch, Cut)>,
+}
+
+/// What a step put out, in order.
+pub(crate) type Emitted = Vec<(Port, Element)>;
+
+/// How a station treats rows that it rejects.
+pub(crate) struct Rejects {
+    pub job: String,
+    pub source: String,
+    pub on_error: OnError,
+    pub clock: Arc<dyn Clock>,
+    /// Whether anyone reads the late output.
+    pub late_output: bool,
+}
+
+impl Rejects {
+    /// Dead letters on their way: counted, and emitted where they are kept.
+    pub fn send(
+        &self,
+        operator: &str,
+        letters: &[DeadLetter],
+        stats: &StationStats,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
+        let Some(first) = letters.first() else { return Ok(()) };
+        stats.add(Fate::DeadLettered, letters.len());
+        match self.on_error {
+            OnError::Skip => Ok(()),
+            OnError::Fail => Err(Error::new(
+                ErrorKind::Permanent,
+                format!(
+                    "{}: {}, {}: {} (set 'on-error' = 'dead-letter' or 'skip' to go on)",
+                    self.source, first.split, first.position, first.reason
+                ),
+            )),
+            OnError::DeadLetter => {
+                let at = self.clock.now();
+                let rows = dead_letter::rows(&self.job, &self.source, operator, at, letters)?;
+                emitted.push((Port::DeadLetter, Element::Batch(Batch::new(rows))));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The [`Output`] that an operator sees during one call.
+struct StepOutput<'a> {
+    name: &'a str,
+    stats: &'a StationStats,
+    rejects: &'a Rejects,
+    counts_out: bool,
+    emitted: &'a mut Emitted,
+}
+
+impl Output for StepOutput<'_> {
+    fn emit(&mut self, batch: Batch) {
+        if !batch.is_empty() {
+            if self.counts_out {
+                self.stats.add_out(batch.len());
+            }
+            self.emitted.push((Port::Main, Element::Batch(batch)));
+        }
+    }
+
+    fn account(&mut self, fate: Fate, rows: usize) {
+        self.stats.add(fate, rows);
+    }
+
+    fn late(&mut self, rows: arrow::array::RecordBatch) {
+        if self.rejects.late_output {
+            self.emitted.push((Port::Late, Element::Batch(Batch::new(rows))));
+        }
+    }
+
+    fn dead_letter(&mut self, letter: DeadLetter) -> Result<()> {
+        self.rejects.send(self.name, &[letter], self.stats, self.emitted)
+    }
+}
+
+impl Station {
+    pub fn new(
+        name: String,
+        stats: Arc<StationStats>,
+        behavior: Behavior,
+        rejects: Rejects,
+        delay: DelayRecorder,
+        barrier: Arc<Mutex<Barrier>>,
+    ) -> Self {
+        Self {
+            name,
+            stats,
+            inlets: Vec::new(),
+            input_of: Vec::new(),
+            behavior,
+            rejects,
+            delay,
+            merge: WatermarkMerge::new(0),
+            aligned: Vec::new(),
+            ended: Vec::new(),
+            raising: None,
+            next_inlet: 0,
+            idle: false,
+            finished: false,
+            barrier,
+            counts_in: true,
+            counts_out: true,
+            keeps_state: true,
+            cut: None,
+        }
+    }
+
+    /// Adds an input queue; all are added before the first step.
+    pub fn add_inlet(&mut self, input: usize, inlet: Inlet) -> usize {
+        self.inlets.push(inlet);
+        self.input_of.push(input);
+        self.aligned.push(false);
+        self.ended.push(false);
+        self.merge = WatermarkMerge::new(self.inlets.len());
+        self.inlets.len() - 1
+    }
+
+    /// Starts at the watermark that an earlier run had reached: all that it completes was emitted
+    /// then.
+    pub fn start_at(&mut self, watermark: EventTime) -> Result<()> {
+        self.merge.start_at(watermark);
+        self.stats.watermark.store(watermark, Ordering::Relaxed);
+        let mut emitted = Emitted::new();
+        while self.raise_operator(watermark, &mut emitted)? == Progress::More {}
+        if emitted.is_empty() {
+            return Ok(());
+        }
+        let name = &self.name;
+        Err(Error::internal(format!(
+            "{name} repeats results that it emitted before its checkpoint"
+        )))
+    }
+
+    /// Takes one step if there is one to take; the outlets are known to have room. Returns the
+    /// cause of what was emitted, or `None` where nothing could be done.
+    pub fn step(&mut self, now: u64, emitted: &mut Emitted) -> Result<Option<u64>> {
+        if self.finished {
+            return Ok(None);
+        }
+        if let Some(staged) = self.poll_staging()? {
+            return Ok(staged.then_some(now));
+        }
+        if let Some(watermark) = self.raising {
+            self.continue_raising(watermark, emitted)?;
+            return Ok(Some(self.delay.cause));
+        }
+        let Some((inlet, envelope)) = self.next_element()? else { return Ok(None) };
+        self.delay.cause = envelope.cause;
+        self.accept(inlet, envelope.element, now, emitted)?;
+        Ok(Some(envelope.cause))
+    }
+
+    /// Whether something waits at an input that is not blocked by a barrier.
+    pub fn has_input(&self) -> bool {
+        self.raising.is_some()
+            || (0..self.inlets.len()).any(|n| !self.aligned[n] && self.inlets[n].len() > 0)
+    }
+
+    /// The next element of the inputs in turn, where one may be taken.
+    fn next_element(&mut self) -> Result<Option<(usize, Envelope)>> {
+        if let Behavior::Sink { writer, .. } = &mut self.behavior
+            && writer.poll_ready()?.is_pending()
+        {
+            return Ok(None);
+        }
+        let inlets = self.inlets.len();
+        for n in 0..inlets {
+            let inlet = (self.next_inlet + n) % inlets;
+            if self.aligned[inlet] {
+                continue;
+            }
+            if let Some(envelope) = self.inlets[inlet].pop() {
+                self.next_inlet = inlet + 1;
+                return Ok(Some((inlet, envelope)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn accept(
+        &mut self,
+        inlet: usize,
+        element: Element,
+        now: u64,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
+        match element {
+            Element::Batch(batch) => {
+                self.wake(inlet, emitted);
+                if self.counts_in {
+                    self.stats.add_in(batch.len());
+                }
+                self.process(inlet, batch, now, emitted)
+            }
+            Element::Watermark(watermark) => {
+                self.wake(inlet, emitted);
+                self.merge.advance(inlet, watermark);
+                self.raise(emitted)
+            }
+            Element::Idle => {
+                self.merge.idle(inlet);
+                self.raise(emitted)?;
+                self.forward_idle(emitted);
+                Ok(())
+            }
+            Element::Barrier(_) => {
+                self.aligned[inlet] = true;
+                self.cut_when_aligned(emitted)
+            }
+            Element::End => {
+                self.ended[inlet] = true;
+                self.merge.end(inlet);
+                if self.aligned.iter().any(|aligned| *aligned) {
+                    self.cut_when_aligned(emitted)?;
+                }
+                self.raise(emitted)?;
+                self.finish_when_ended(emitted);
+                Ok(())
+            }
+        }
+    }
+
+    /// An input has something again; downstream learns that this station is no longer idle.
+    fn wake(&mut self, inlet: usize, emitted: &mut Emitted) {
+        self.merge.wake(inlet);
+        if std::mem::take(&mut self.idle) {
+            emitted.push((Port::Main, Element::Watermark(self.merge.watermark())));
+        }
+    }
+
+    fn process(
+        &mut self,
+        inlet: usize,
+        batch: Batch,
+        now: u64,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
+        match &mut self.behavior {
+            Behavior::Sink { writer, .. } => {
+                self.delay.record(now, batch.len());
+                writer.write(&batch.rows)?;
+                self.stats.add_out(batch.len());
+                Ok(())
+            }
+            Behavior::Operator(operator) => {
+                let mut out = StepOutput {
+                    name: &self.name,
+                    stats: &self.stats,
+                    rejects: &self.rejects,
+                    counts_out: self.counts_out,
+                    emitted,
+                };
+                operator.process(self.input_of[inlet], batch, &mut out)
+            }
+        }
+        .map_err(|error| error.at(&self.name))
+    }
+
+    /// Raises the merged watermark as far as the inputs allow.
+    fn raise(&mut self, emitted: &mut Emitted) -> Result<()> {
+        self.settle_idle_inputs();
+        match self.merge.raise() {
+            Some(watermark) => self.continue_raising(watermark, emitted),
+            None => Ok(()),
+        }
+    }
+
+    /// Before a watermark passes idle producers of an exchange they must agree; one that has woken
+    /// meanwhile counts as awake, although its first element is still on the way.
+    fn settle_idle_inputs(&mut self) {
+        for (n, inlet) in self.inlets.iter().enumerate() {
+            let Inlet::Remote { gate, producer, .. } = inlet else { continue };
+            let Some(candidate) = self.merge.candidate() else { return };
+            if self.merge.is_idle(n)
+                && candidate > self.merge.watermark()
+                && !gate.promise(candidate, *producer)
+            {
+                self.merge.wake(n);
+            }
+        }
+    }
+
+    fn continue_raising(&mut self, watermark: EventTime, emitted: &mut Emitted) -> Result<()> {
+        self.raising = Some(watermark);
+        if self.raise_operator(watermark, emitted)? == Progress::More {
+            return Ok(());
+        }
+        self.raising = None;
+        self.stats.watermark.store(watermark, Ordering::Relaxed);
+        if watermark < END_OF_TIME {
+            emitted.push((Port::Main, Element::Watermark(watermark)));
+        }
+        self.finish_when_ended(emitted);
+        Ok(())
+    }
+
+    fn raise_operator(&mut self, watermark: EventTime, emitted: &mut Emitted) -> Result<Progress> {
+        let Behavior::Operator(operator) = &mut self.behavior else { return Ok(Progress::Done) };
+        let mut out = StepOutput {
+            name: &self.name,
+            stats: &self.stats,
+            rejects: &self.rejects,
+            counts_out: self.counts_out,
+            emitted,
+        };
+        operator.watermark(watermark, &mut out).map_err(|error| error.at(&self.name))
+    }
+
+    fn forward_idle(&mut self, emitted: &mut Emitted) {
+        if self.merge.all_idle() && !self.idle {
+            self.idle = true;
+            emitted.push((Port::Main, Element::Idle));
+        }
+    }
+
+    fn finish_when_ended(&mut self, emitted: &mut Emitted) {
+        if self.raising.is_none() && self.ended.iter().all(|ended| *ended) {
+            self.finished = true;
+            emitted.push((Port::Main, Element::End));
+        }
+    }
+
+    fn cut_when_aligned(&mut self, emitted: &mut Emitted) -> Result<()> {
+        let waits = self.aligned.iter().zip(&self.ended).any(|(aligned, ended)| !aligned && !ended);
+        if waits {
+            return Ok(());
+        }
+        self.aligned.fill(false);
+        self.take_cut(emitted)?;
+        emitted.push((Port::Main, Element::Barrier(self.barrier.lock().epoch)));
+        Ok(())
+    }
+
+    /// Hands over state or staged output: at a barrier, or at any time once the station has
+    /// finished.
+    pub fn take_cut(&mut self, emitted: &mut Emitted) -> Result<()> {
+        let barrier = *self.barrier.lock();
+        match &mut self.behavior {
+            Behavior::Sink { staging, .. } => {
+                *staging = Some(barrier.epoch);
+                Ok(())
+            }
+            Behavior::Operator(operator) => {
+                let mut out = StepOutput {
+                    name: &self.name,
+                    stats: &self.stats,
+                    rejects: &self.rejects,
+                    counts_out: self.counts_out,
+                    emitted,
+                };
+                let change =
+                    operator.barrier(barrier, &mut out).map_err(|error| error.at(&self.name))?;
+                self.stats.state_bytes.store(operator.state_bytes() as u64, Ordering::Relaxed);
+                let watermark = self.merge.watermark();
+                self.cut = Some((barrier.epoch, Cut::State { watermark, change }));
+                Ok(())
+            }
+        }
+    }
+
+    /// While a sink is staging nothing else happens to it: `None` where it is not, else whether it
+    /// has come to an end.
+    pub fn poll_staging(&mut self) -> Result<Option<bool>> {
+        let Behavior::Sink { writer, staging } = &mut self.behavior else { return Ok(None) };
+        let Some(epoch) = *staging else { return Ok(None) };
+        match writer.poll_stage(epoch).map_err(|error| error.at(&self.name))? {
+            Poll::Pending => Ok(Some(false)),
+            Poll::Ready(staged) => {
+                *staging = None;
+                self.cut = Some((epoch, Cut::Staged(staged)));
+                Ok(Some(true))
+            }
+        }
+    }
+
+    /// For `/status`: how much waits at the inputs.
+    pub fn queue_len(&self) -> usize {
+        self.inlets.iter().map(Inlet::len).sum()
+    }
+}
