@@ -154,3 +154,90 @@ fn cost(file: &FileRef) -> u64 {
 fn defect(change: &FileChange, what: &str) -> Error {
     Error::internal(format!("operator `{}` on shard {}: {what}", change.node, change.shard))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(
+        shard: usize,
+        replace: bool,
+        watermark: EventTime,
+        files: &[(u64, i64)],
+    ) -> FileChange {
+        let file = |(bytes, until): &(u64, i64)| {
+            let path = format!("data/{shard}-{bytes}-{until}");
+            (FileRef { path, bytes: *bytes, checksum: String::new() }, *until)
+        };
+        let files = files.iter().map(file).collect();
+        FileChange { node: "agg".to_owned(), shard, watermark, replace, files }
+    }
+
+    fn publish(ledger: &mut StateLedger, epoch: Epoch, changes: &[FileChange]) -> Vec<Vec<u64>> {
+        let proposed = ledger.propose(epoch, changes).unwrap();
+        ledger.published(epoch, changes).unwrap();
+        let sizes = |state: &OperatorState| state.files.iter().map(|f| f.file.bytes).collect();
+        proposed.iter().map(sizes).collect()
+    }
+
+    #[test]
+    fn increments_pile_up_until_the_watermark_or_a_snapshot_drops_them() {
+        let mut ledger = StateLedger::new();
+        assert!(ledger.wants_full("agg", 0), "nothing is inherited from another run");
+        let first = [change(0, true, 0, &[(10, 100)]), change(1, true, 0, &[])];
+        assert_eq!(publish(&mut ledger, 1, &first), [vec![10], vec![]]);
+        assert!(!ledger.wants_full("agg", 0));
+        let second = [change(0, false, 50, &[(20, 100), (21, 200)])];
+        assert_eq!(publish(&mut ledger, 2, &second), [vec![10, 20, 21], vec![]]);
+        assert_eq!(publish(&mut ledger, 3, &[change(0, false, 99, &[])])[0], [10, 20, 21]);
+        assert_eq!(publish(&mut ledger, 4, &[change(0, false, 100, &[])])[0], [21]);
+        assert_eq!(publish(&mut ledger, 5, &[change(0, true, 100, &[(7, 300)])])[0], [7]);
+        let expired = change(0, false, 100, &[(9, 100)]);
+        assert_eq!(publish(&mut ledger, 6, &[expired])[0], [7], "needless from the start");
+    }
+
+    #[test]
+    fn a_proposal_changes_nothing_and_an_abandoned_epoch_asks_for_all_state() {
+        let mut ledger = StateLedger::new();
+        publish(&mut ledger, 1, &[change(0, true, 0, &[(10, 100)])]);
+        ledger.propose(2, &[change(0, false, 5, &[(20, 100)])]).unwrap();
+        ledger.abandoned();
+        assert!(ledger.wants_full("agg", 0));
+        let increment = [change(0, false, 5, &[(30, 100)])];
+        assert!(ledger.propose(3, &increment).is_err(), "it would miss epoch 2's changes");
+        assert_eq!(publish(&mut ledger, 3, &[change(0, true, 5, &[(40, 100)])])[0], [40]);
+        assert!(!ledger.wants_full("agg", 0));
+    }
+
+    #[test]
+    fn state_is_written_whole_when_increments_outgrow_it() {
+        let mut ledger = StateLedger::new();
+        let snapshot = 3 * SMALL;
+        publish(&mut ledger, 1, &[change(0, true, 0, &[(snapshot, 100)])]);
+        publish(&mut ledger, 2, &[change(0, false, 0, &[(2 * snapshot, 50)])]);
+        assert!(!ledger.wants_full("agg", 0), "twice the snapshot is not yet more");
+        publish(&mut ledger, 3, &[change(0, false, 0, &[(1, 100)])]);
+        assert!(ledger.wants_full("agg", 0));
+        publish(&mut ledger, 4, &[change(0, true, 50, &[(snapshot, 100)])]);
+        assert!(!ledger.wants_full("agg", 0));
+        let mut tiny = StateLedger::new();
+        publish(&mut tiny, 1, &[change(0, true, 0, &[(10, 100)])]);
+        let mut epoch = 1;
+        while !tiny.wants_full("agg", 0) {
+            epoch += 1;
+            publish(&mut tiny, epoch, &[change(0, false, 0, &[(10, 100)])]);
+        }
+        assert_eq!(epoch, 258, "many tiny files are a burden too");
+    }
+
+    #[test]
+    fn what_no_operator_may_do_is_an_internal_error() {
+        let mut ledger = StateLedger::new();
+        let increment = [change(0, false, 0, &[])];
+        assert!(ledger.propose(1, &increment).unwrap_err().to_string().contains("`agg`"));
+        publish(&mut ledger, 1, &[change(0, true, 9, &[])]);
+        assert!(ledger.propose(2, &[change(0, false, 8, &[])]).is_err(), "a watermark went back");
+        let twice = [change(0, false, 9, &[]), change(0, false, 9, &[])];
+        assert!(ledger.propose(2, &twice).is_err());
+    }
+}

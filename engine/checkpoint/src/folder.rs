@@ -1,4 +1,4 @@
-//! One job's checkpoints under a URL.
+//! One job's checkpoints under a URL, with the right to write them.
 //!
 //! ```text
 //! <url>/<job>/lock                                        taken while a job runs (file systems)
@@ -18,33 +18,19 @@ use arrow::array::RecordBatch;
 use tidemill_core::element::Epoch;
 use tidemill_core::error::{Error, ErrorKind, Result};
 use tidemill_core::sink::Staged;
-use tidemill_core::time::EventTime;
 
 use crate::codec;
 use crate::failpoint::{self, Point};
 use crate::manifest::{FileRef, Manifest, StagedOutput, StagedRef};
+use crate::names::{
+    DATA, FRESH, MANIFESTS, RUNS, data_epoch_and_run, manifest_path, numbered, to_name,
+};
+use crate::reader::{CheckpointReader, Summary, Verification};
 use crate::recovery::{Recovery, Search};
 use crate::store::{self, Created, Fence, Store};
 
-const MANIFESTS: &str = "manifests";
-const DATA: &str = "data";
-const RUNS: &str = "runs";
-const FRESH: &str = "fresh";
-
 /// Staged output up to so many bytes stands in the manifest itself.
 const INLINE_MAX: usize = 4096;
-
-/// Names longer than this are cut, and told apart by their hash.
-const NAME_MAX: usize = 80;
-
-/// A look at a job's checkpoints, without the right to change them. A running job is not disturbed.
-#[derive(Clone)]
-pub struct CheckpointReader {
-    store: Arc<dyn Store>,
-    job: String,
-    /// What to call the place in messages: no credentials.
-    place: String,
-}
 
 /// A job's checkpoints, with the right to write them: one instance of a job has it at a time.
 ///
@@ -56,34 +42,6 @@ pub struct CheckpointFolder {
     run: u64,
 }
 
-/// A checkpoint, for a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// Wall-clock time of its making, in microseconds; 0 where its manifest cannot be read.
-    pub created_at: EventTime,
-    /// Bytes of its files; 0 where its manifest cannot be read.
-    pub bytes: u64,
-    /// The job ended with it.
-    pub finished: bool,
-    /// It was left behind by `--fresh`.
-    pub superseded: bool,
-    /// What is wrong with its manifest. Its files are not looked at.
-    pub problem: Option<String>,
-}
-
-/// What [`CheckpointReader::verify`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verification {
-    /// How many files the manifest refers to.
-    pub files: usize,
-    /// Their bytes, as written.
-    pub bytes: u64,
-    /// What is wrong, one line for each file; empty: the checkpoint can be restored.
-    pub problems: Vec<String>,
-}
-
 /// What [`CheckpointFolder::retain`] deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
@@ -93,146 +51,6 @@ pub struct Removed {
     pub files: usize,
     /// Bytes of those files.
     pub bytes: u64,
-}
-
-/// Names of the jobs that have a folder under a URL, sorted.
-///
-/// # Errors
-/// A wrong URL, or a folder that cannot be listed.
-pub fn jobs(url: &str) -> Result<Vec<String>> {
-    let mut jobs: Vec<_> = store::folders(url)?.iter().map(|folder| from_name(folder)).collect();
-    jobs.sort();
-    Ok(jobs)
-}
-
-impl CheckpointReader {
-    /// The checkpoints of `job` under `url`: a path, `file://`, `memory://name` or an object store.
-    ///
-    /// # Errors
-    /// A wrong URL.
-    pub fn open(url: &str, job: &str) -> Result<Self> {
-        let (store, _) = store::open(url, &to_name(job), false)?;
-        Ok(Self::on(store, url, job))
-    }
-
-    fn on(store: Arc<dyn Store>, url: &str, job: &str) -> Self {
-        Self { store, job: job.to_owned(), place: place(url, job) }
-    }
-
-    /// Checkpoints by epoch, newest first.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
-    pub fn list(&self) -> Result<Vec<Summary>> {
-        let superseded = self.superseded()?;
-        let mut summaries = Vec::new();
-        for epoch in self.epochs()?.into_iter().rev() {
-            let found = self.look(epoch)?;
-            let manifest = found.as_ref().ok();
-            summaries.push(Summary {
-                epoch,
-                created_at: manifest.map_or(0, |manifest| manifest.created_at),
-                bytes: manifest.map_or(0, Manifest::bytes),
-                finished: manifest.is_some_and(|manifest| manifest.finished),
-                superseded: superseded.is_some_and(|superseded| epoch <= superseded),
-                problem: found.err(),
-            });
-        }
-        Ok(summaries)
-    }
-
-    /// Reads every byte of a checkpoint and says what is wrong with it.
-    ///
-    /// # Errors
-    /// The folder cannot be read. Damage is no error.
-    pub fn verify(&self, epoch: Epoch) -> Result<Verification> {
-        let manifest = match self.look(epoch)? {
-            Ok(manifest) => manifest,
-            Err(problem) => {
-                return Ok(Verification { files: 0, bytes: 0, problems: vec![problem] });
-            }
-        };
-        let mut problems = Vec::new();
-        for file in manifest.files() {
-            problems.extend(self.damage(file)?);
-        }
-        Ok(Verification { files: manifest.files().count(), bytes: manifest.bytes(), problems })
-    }
-
-    /// The manifest of an epoch.
-    ///
-    /// # Errors
-    /// `Corrupt` where it is missing or damaged.
-    pub fn manifest(&self, epoch: Epoch) -> Result<Manifest> {
-        self.look(epoch)?.map_err(|problem| Error::corrupt(problem).at(&self.place))
-    }
-
-    /// The epochs that have a manifest, ascending.
-    fn epochs(&self) -> Result<Vec<Epoch>> {
-        self.numbers(MANIFESTS)
-    }
-
-    /// The epoch up to which checkpoints were left behind by `--fresh`.
-    fn superseded(&self) -> Result<Option<Epoch>> {
-        Ok(self.numbers(FRESH)?.last().copied())
-    }
-
-    /// The files of a folder that are named by a number, ascending.
-    fn numbers(&self, folder: &str) -> Result<Vec<u64>> {
-        let files = self.store.list(folder)?;
-        let number = |name: &str| name.parse().ok().filter(|n| numbered(*n) == name);
-        let mut numbers: Vec<u64> = files.iter().filter_map(|file| number(&file.name)).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    /// The manifest of an epoch, or what is wrong with it.
-    fn look(&self, epoch: Epoch) -> Result<Result<Manifest, String>> {
-        let path = manifest_path(epoch);
-        let Some(bytes) = self.store.get(&path)? else {
-            return Ok(Err(format!("{path} is missing")));
-        };
-        let manifest = match Manifest::decode(&bytes) {
-            Ok(manifest) => manifest,
-            Err(e) if e.kind() == ErrorKind::Configuration => return Err(e.at(&path)),
-            Err(e) => return Ok(Err(format!("{path}: {e}"))),
-        };
-        if manifest.epoch != epoch || manifest.job != self.job {
-            let (epoch, job) = (manifest.epoch, &manifest.job);
-            return Ok(Err(format!("{path} is the manifest of epoch {epoch} of the job `{job}`")));
-        }
-        Ok(Ok(manifest))
-    }
-
-    /// The manifest of an epoch if all its files are intact, or what is wrong.
-    fn examine(&self, epoch: Epoch) -> Result<Result<Manifest, String>> {
-        let manifest = match self.look(epoch)? {
-            Ok(manifest) => manifest,
-            Err(problem) => return Ok(Err(problem)),
-        };
-        for file in manifest.files() {
-            if let Some(problem) = self.damage(file)? {
-                return Ok(Err(problem));
-            }
-        }
-        Ok(Ok(manifest))
-    }
-
-    fn damage(&self, file: &FileRef) -> Result<Option<String>> {
-        Ok(codec::damage(file, self.store.get(&file.path)?.as_deref()))
-    }
-
-    /// The bytes of a file, which are those that were written.
-    fn read(&self, file: &FileRef) -> Result<Vec<u8>> {
-        let bytes = self.store.get(&file.path)?;
-        match (codec::damage(file, bytes.as_deref()), bytes) {
-            (None, Some(bytes)) => Ok(bytes),
-            (problem, _) => {
-                let problem = problem.unwrap_or_else(|| format!("{} is missing", file.path));
-                Err(Error::corrupt(problem).at(&self.place))
-            }
-        }
-    }
 }
 
 impl CheckpointFolder {
@@ -271,7 +89,8 @@ impl CheckpointFolder {
     }
 
     /// Finds the checkpoint to resume from: the newest that is intact, files and all. Those that are
-    /// not are warned of and listed. What a crash left behind half-written is removed.
+    /// not are warned of and listed. What a crash left behind half-written is removed: to be called
+    /// before this run writes anything.
     ///
     /// # Errors
     /// `Corrupt` where there are checkpoints but none is intact; `Configuration` where one was
@@ -282,7 +101,7 @@ impl CheckpointFolder {
         let epochs = self.reader.epochs().map_err(at)?;
         let newest = epochs.last().copied().unwrap_or(0);
         let mut search = Search::new(epochs, self.reader.superseded().map_err(at)?);
-        while let Some(epoch) = search.next() {
+        while let Some(epoch) = search.candidate() {
             search.examined(epoch, self.reader.examine(epoch).map_err(at)?);
         }
         let recovery = search.finish().map_err(at)?;
@@ -499,61 +318,4 @@ impl CheckpointFolder {
         }
         Ok(())
     }
-}
-
-/// A number as a file name that sorts like it.
-fn numbered(number: u64) -> String {
-    format!("{number:012}")
-}
-
-fn manifest_path(epoch: Epoch) -> String {
-    format!("{MANIFESTS}/{}", numbered(epoch))
-}
-
-/// The epoch and the run that a data file's path names.
-fn data_epoch_and_run(path: &str) -> Option<(Epoch, u64)> {
-    let mut parts = path.strip_prefix(DATA)?.strip_prefix('/')?.splitn(3, '-');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// A name that every file system and object store takes, different for different names.
-fn to_name(name: &str) -> String {
-    let mut safe = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => safe.push(char::from(byte)),
-            b'.' if !safe.is_empty() => safe.push('.'),
-            _ => safe.push_str(&format!("={byte:02X}")),
-        }
-    }
-    if safe.is_empty() || safe.len() > NAME_MAX {
-        safe.truncate(NAME_MAX - 33);
-        safe = format!("{safe}=={}", &codec::checksum(name.as_bytes())[..31]);
-    }
-    safe
-}
-
-/// The name that [`to_name`] was given; what was cut stays cut.
-fn from_name(safe: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = safe;
-    while let Some((before, after)) = rest.split_once('=') {
-        bytes.extend_from_slice(before.as_bytes());
-        let code = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(code.unwrap_or(b'='));
-        rest = if code.is_some() { &after[2..] } else { after };
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// What to call a job's folder in messages. A URL's user, password and query are left out.
-fn place(url: &str, job: &str) -> String {
-    let url = match url::Url::parse(url) {
-        Ok(parsed) if url.contains("://") => {
-            format!("{}://{}{}", parsed.scheme(), parsed.host_str().unwrap_or(""), parsed.path())
-        }
-        _ => url.to_owned(),
-    };
-    format!("{}/{}", url.trim_end_matches('/'), to_name(job))
 }

@@ -6,7 +6,7 @@
 //! | [`files`] | which state files a manifest lists, and when state is written whole | none |
 //! | [`recovery`] | which manifest is restored, what each sink does then | none |
 //! | [`manifest`] | the manifest and its bytes | none |
-//! | [`folder`] | one job's checkpoints under a URL | through `store` |
+//! | [`folder`], [`reader`] | one job's checkpoints under a URL: written, looked at | through `store` |
 //! | `store` | a file system, or any object store | yes |
 //! | [`failpoint`] | where tests make the protocol fail | none |
 //!
@@ -23,12 +23,15 @@ pub mod failpoint;
 pub mod files;
 pub mod folder;
 pub mod manifest;
+mod names;
 pub mod protocol;
+pub mod reader;
 pub mod recovery;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{CheckpointFolder, CheckpointReader};
+pub use folder::CheckpointFolder;
 pub use manifest::Manifest;
 pub use protocol::Coordinator;
+pub use reader::CheckpointReader;

@@ -234,3 +234,24 @@ fn written_version(head: &[u8]) -> Option<u32> {
     let head = std::str::from_utf8(head).ok()?;
     head.strip_prefix(MAGIC)?.split_ascii_whitespace().next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_name_the_nodes_and_what_changed() {
+        let print = |nodes: &[(&str, &str)]| {
+            let own = |(node, what): &(&str, &str)| ((*node).to_owned(), (*what).to_owned());
+            Fingerprint(nodes.iter().map(own).collect())
+        };
+        let then = print(&[("a", "count"), ("b", "sum"), ("c", "max")]);
+        let now = print(&[("a", "count"), ("c", "min"), ("d", "avg")]);
+        let lines = then.differences(&now);
+        assert_eq!(
+            lines,
+            ["`b` is gone (it was: sum)", "`c` was: max; is now: min", "`d` is new: avg"]
+        );
+        assert!(then.differences(&then).is_empty());
+    }
+}

@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidemill_core::element::Epoch;
+use tidemill_core::error::{Error, ErrorKind};
 
 /// When checkpoints are made, and when they count as failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +105,18 @@ pub enum Fact {
     },
     /// The input is over, or the job is to stop: make a last checkpoint.
     Drain,
+}
+
+impl Fact {
+    /// The fact that publishing an epoch failed with this error. Where the manifest may exist, or
+    /// another instance has taken over, the job must end: the next start finds out.
+    pub fn not_published(epoch: Epoch, error: &Error) -> Self {
+        let reason = error.to_string();
+        match error.kind() {
+            ErrorKind::Fenced | ErrorKind::Transient => Self::Fatal { reason },
+            _ => Self::Failed { epoch, reason },
+        }
+    }
 }
 
 /// What is to be done.

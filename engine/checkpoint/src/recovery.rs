@@ -53,7 +53,7 @@ impl Search {
     }
 
     /// The epoch to look at next; `None` when the search is over.
-    pub fn next(&mut self) -> Option<Epoch> {
+    pub fn candidate(&mut self) -> Option<Epoch> {
         if self.found.is_some() { None } else { self.left.pop() }
     }
 
@@ -65,7 +65,7 @@ impl Search {
         }
     }
 
-    /// The result, when [`Search::next`] has said that the search is over.
+    /// The result, when [`Search::candidate`] has said that the search is over.
     ///
     /// # Errors
     /// `Corrupt` where there are checkpoints but none is intact: to start from the beginning is the
@@ -131,5 +131,64 @@ pub fn resolve(recovery: &Recovery, sinks: &[SinkFact]) -> Resolution {
     Resolution {
         sinks: sinks.iter().map(|sink| (sink.node.clone(), step(sink))).collect(),
         next_epoch: recovery.next_epoch.max(committed.saturating_add(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::manifest;
+
+    fn search(epochs: &[Epoch], superseded: Option<Epoch>, intact: &[Epoch]) -> Result<Recovery> {
+        let mut search = Search::new(epochs.to_vec(), superseded);
+        while let Some(epoch) = search.candidate() {
+            let found = intact.contains(&epoch).then(|| manifest(epoch));
+            search.examined(epoch, found.ok_or_else(|| "torn".to_owned()));
+        }
+        search.finish()
+    }
+
+    #[test]
+    fn the_newest_intact_manifest_is_chosen_whatever_is_damaged() {
+        // Every subset of damage, every mark left by --fresh.
+        for mask in 0..32u32 {
+            let intact: Vec<Epoch> = (1..=5).filter(|epoch| mask >> (epoch - 1) & 1 == 1).collect();
+            for superseded in 0..=5 {
+                let found = search(&[3, 1, 5, 2, 4], Some(superseded), &intact);
+                let newest = intact.iter().copied().filter(|epoch| *epoch > superseded).max();
+                match (newest, superseded) {
+                    (Some(newest), _) => {
+                        let found = found.unwrap();
+                        assert_eq!(found.manifest.unwrap().epoch, newest);
+                        assert_eq!(found.rejected.len() as u64, 5 - newest);
+                        assert_eq!(found.next_epoch, 6);
+                    }
+                    (None, 5) => {
+                        let found = found.unwrap();
+                        assert_eq!((found.manifest, found.next_epoch), (None, 6));
+                    }
+                    (None, _) => assert!(found.unwrap_err().to_string().contains("--fresh")),
+                }
+            }
+        }
+        assert_eq!(search(&[], None, &[]).unwrap().next_epoch, 1);
+    }
+
+    #[test]
+    fn each_sink_catches_up_and_numbers_rise_above_all_that_is_committed() {
+        let recovery = search(&[6, 7], None, &[6]).unwrap();
+        let fact = |node: &str, committed| SinkFact { node: node.to_owned(), committed };
+        let sinks = [fact("a", None), fact("b", Some(5)), fact("c", Some(6)), fact("d", Some(7))];
+        let resolution = resolve(&recovery, &sinks);
+        let steps: Vec<_> = resolution.sinks.iter().map(|(_, step)| *step).collect();
+        let ahead = SinkStep::Ahead { committed: 7 };
+        assert_eq!(steps, [SinkStep::Recommit, SinkStep::Recommit, SinkStep::Nothing, ahead]);
+        assert_eq!(resolution.next_epoch, 8);
+
+        // The folder was deleted, but the outside remembers: its epochs must not come again.
+        let nothing = search(&[], None, &[]).unwrap();
+        let resolution = resolve(&nothing, &[fact("d", Some(41))]);
+        assert_eq!(resolution.sinks[0].1, SinkStep::Nothing);
+        assert_eq!(resolution.next_epoch, 42);
     }
 }

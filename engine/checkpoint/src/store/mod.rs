@@ -4,6 +4,8 @@
 //! - what [`Store::put`] wrote is durable once a later [`Store::create`] has returned;
 //! - [`Store::create`] makes a file visible whole or not at all, and never replaces another one.
 
+#[cfg(test)]
+pub(crate) mod faulty;
 mod fs;
 mod object;
 

@@ -32,13 +32,14 @@ impl ObjectStoreAdapter {
                  memory://name, or the URL of an object store that this build supports"
             ))
         };
-        // A URL may carry credentials: nothing of it goes into a message but its scheme.
+        // A URL may carry credentials, and errors quote it: only its scheme goes into a message.
         let parsed = url::Url::parse(url).map_err(|e| wrong(e.to_string()))?;
         let (store, path): (Arc<dyn ObjectStore>, Path) = if parsed.scheme() == "memory" {
             (in_memory(url), Path::ROOT)
         } else {
-            let (store, path) = object_store::parse_url_opts(&parsed, std::env::vars())
-                .map_err(|e| wrong(format!("{}://…: {e}", parsed.scheme())))?;
+            let unknown = |_| wrong(format!("a URL `{}://…` cannot be used", parsed.scheme()));
+            let (store, path) =
+                object_store::parse_url_opts(&parsed, std::env::vars()).map_err(unknown)?;
             (store.into(), path)
         };
         let root = if folder.is_empty() { path } else { path.join(folder) };
