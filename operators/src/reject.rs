@@ -1,0 +1,56 @@
+//! Rows that cannot be processed: how operators tell them from the rest and turn them into dead
+//! letters. Invariant: every row is either in what a function here returns, or a dead letter.
+
+use arrow::array::RecordBatch;
+use arrow::json::LineDelimitedWriter;
+use tidemill_core::dead_letter::DeadLetter;
+use tidemill_core::graph::{RowFunction, isolate};
+use tidemill_core::operator::Output;
+use tidemill_core::source::SplitId;
+use tidemill_core::{Batch, Result};
+
+/// Applies a function to a batch. Returns the rows that it did not fail for and its results for
+/// those; the others are dead letters.
+pub(crate) fn apply(
+    function: &dyn RowFunction,
+    batch: Batch,
+    out: &mut dyn Output,
+) -> Result<(Batch, RecordBatch)> {
+    if let Ok(results) = function.apply(&batch.rows) {
+        return Ok((batch, results));
+    }
+    let (results, kept, bad) = isolate(function, &batch.rows);
+    for (row, reason) in bad {
+        dead_letter(&batch, row, reason, out)?;
+    }
+    Ok((batch.filter(&kept)?, results))
+}
+
+/// Makes one row of a batch a dead letter: the record it was decoded from where that is at hand,
+/// else the row as JSON.
+pub(crate) fn dead_letter(
+    batch: &Batch,
+    row: usize,
+    reason: impl Into<String>,
+    out: &mut dyn Output,
+) -> Result<()> {
+    let record = batch.origin.as_ref().and_then(|origin| origin.record(row));
+    let (position, payload) = match record {
+        Some(record) => record,
+        None => ("unknown".to_owned(), json(&batch.rows.slice(row, 1))),
+    };
+    let split = match &batch.origin {
+        Some(origin) => origin.split.clone(),
+        None => SplitId::new("unknown"),
+    };
+    out.dead_letter(DeadLetter { split, position, reason: reason.into(), payload })
+}
+
+/// One row as a JSON object; where a value has no JSON form, as Rust shows it.
+fn json(row: &RecordBatch) -> Vec<u8> {
+    let mut writer = LineDelimitedWriter::new(Vec::new());
+    match writer.write(row).and_then(|()| writer.finish()) {
+        Ok(()) => writer.into_inner().trim_ascii_end().to_vec(),
+        Err(_) => format!("{row:?}").into_bytes(),
+    }
+}

@@ -1,0 +1,181 @@
+//! Aggregates a shard's own rows per slice and key, before the exchange: the shuffle carries groups,
+//! not rows. Invariants: it is empty at every barrier; the partial aggregates of a slice are out
+//! before the watermark that completes its first window.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use datafusion_expr::GroupsAccumulator;
+use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
+use tidemill_core::time::BEGINNING;
+use tidemill_core::window::{AlignedWindow, Slice};
+use tidemill_core::{Batch, EventTime, Result};
+
+use super::emit;
+use super::place::{Placed, Slices, place};
+use super::plan::{BOUNDS, Plan};
+use super::table::{Partial, Scratch, Table};
+use crate::project::stateless;
+
+/// A combiner that holds more bytes than this sends what it has.
+pub(super) const BYTES_MAX: usize = 64 << 20;
+
+/// How many rows go in between two looks at the memory in use.
+pub(super) const ROWS_BETWEEN_LOOKS: usize = 32 * 1024;
+
+/// Tumbling, hopping and cumulating windows: the operator before the exchange.
+pub(super) struct Combiner {
+    plan: Arc<Plan>,
+    window: AlignedWindow,
+    /// By the end of the slice's first window, then by its own.
+    tables: BTreeMap<(EventTime, EventTime), Table>,
+    watermark: EventTime,
+    rows_since_look: usize,
+    gain: Gain,
+    /// Accumulators without groups, once rows have passed through as they are.
+    converters: Vec<Box<dyn GroupsAccumulator>>,
+    scratch: Scratch,
+}
+
+/// Whether combining is worth its while: it is not where keys are nearly unique.
+#[derive(Default)]
+struct Gain {
+    rows: usize,
+    groups: usize,
+    /// So many rows pass through before the next try.
+    bypass: usize,
+}
+
+impl Gain {
+    /// Rows that are looked at before a verdict.
+    const PROBE_ROWS: usize = 100_000;
+    /// Rows that pass through after a bad one.
+    const BYPASS_ROWS: usize = 2_000_000;
+
+    /// So many rows have become so many groups.
+    fn combined(&mut self, rows: usize, groups: usize) {
+        self.rows += rows;
+        self.groups += groups;
+        if self.rows >= Self::PROBE_ROWS {
+            let reduces_little = self.groups > self.rows / 5 * 4;
+            *self = Self::default();
+            self.bypass = if reduces_little { Self::BYPASS_ROWS } else { 0 };
+        }
+    }
+}
+
+impl Combiner {
+    pub fn new(plan: Arc<Plan>, window: AlignedWindow) -> Self {
+        Self {
+            plan,
+            window,
+            tables: BTreeMap::new(),
+            watermark: BEGINNING,
+            rows_since_look: 0,
+            gain: Gain::default(),
+            converters: Vec::new(),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// Takes rows into the tables of their slices.
+    fn combine(&mut self, placed: Placed, out: &mut dyn Output) -> Result<()> {
+        self.rows_since_look += placed.rows.rows;
+        for (slice, rows) in placed.by_slice()? {
+            let table = match self.tables.entry((slice.first_window_end, slice.end)) {
+                std::collections::btree_map::Entry::Occupied(table) => table.into_mut(),
+                std::collections::btree_map::Entry::Vacant(slot) => {
+                    slot.insert(Table::new(&self.plan)?)
+                }
+            };
+            table.update(&self.plan, &rows, &mut self.scratch)?;
+        }
+        if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
+            self.rows_since_look = 0;
+            if self.tables.values().map(Table::bytes).sum::<usize>() > BYTES_MAX {
+                self.flush(EventTime::MAX, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends rows on, each as a group of its own.
+    fn pass_through(&mut self, placed: Placed, out: &mut dyn Output) -> Result<()> {
+        self.gain.bypass = self.gain.bypass.saturating_sub(placed.rows.rows);
+        if self.converters.is_empty() {
+            let calls = self.plan.calls.iter();
+            self.converters =
+                calls.map(|call| call.aggregate.accumulator()).collect::<Result<_>>()?;
+        }
+        let partial = Partial::convert(&self.plan, &self.converters, &placed.rows)?;
+        let bounds = match placed.slices {
+            Slices::One(slice) => bounds(slice, partial.rows),
+            Slices::Each(slices) => [
+                slices.iter().map(|slice| slice.end).collect::<Vec<_>>().into(),
+                slices.iter().map(|slice| slice.first_window_end).collect::<Vec<_>>().into(),
+            ],
+        };
+        emit::batches(vec![partial.into_batch(&self.plan, bounds)?], out)
+    }
+
+    /// Sends the slices that the window ending at `end` is the first to need, or an earlier one.
+    fn flush(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
+        let mut batches = Vec::new();
+        while let Some(table) = self.tables.first_entry() {
+            let (first_window_end, slice_end) = *table.key();
+            if first_window_end > end {
+                break;
+            }
+            let table = table.remove();
+            self.gain.combined(table.rows(), table.len());
+            let slice = Slice { end: slice_end, first_window_end };
+            batches.push(slice_batch(&self.plan, slice, table.into_partial()?)?);
+        }
+        emit::batches(batches, out)
+    }
+}
+
+/// The two columns that partial aggregates of one slice start with.
+fn bounds(slice: Slice, rows: usize) -> [Int64Array; BOUNDS] {
+    [slice.end, slice.first_window_end].map(|bound| vec![bound; rows].into())
+}
+
+/// Partial aggregates of one slice as rows.
+pub(super) fn slice_batch(plan: &Plan, slice: Slice, partial: Partial) -> Result<RecordBatch> {
+    let bounds = bounds(slice, partial.rows);
+    partial.into_batch(plan, bounds)
+}
+
+impl Operator for Combiner {
+    fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+        let placed = place(&self.plan, &self.window, self.watermark, batch, out)?;
+        if placed.rows.rows == 0 {
+            Ok(())
+        } else if self.gain.bypass > 0 {
+            self.pass_through(placed, out)
+        } else {
+            self.combine(placed, out)
+        }
+    }
+
+    fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
+        self.watermark = self.watermark.max(watermark);
+        self.flush(self.watermark, out)?;
+        Ok(Progress::Done)
+    }
+
+    fn barrier(&mut self, _: Barrier, out: &mut dyn Output) -> Result<StateChange> {
+        self.flush(EventTime::MAX, out)?;
+        Ok(StateChange::default())
+    }
+
+    fn restore(&mut self, _: StateFragment) -> Result<()> {
+        Err(stateless("a combiner"))
+    }
+
+    fn state_bytes(&self) -> usize {
+        // Bounded by `BYTES_MAX`, and gone at the next barrier.
+        0
+    }
+}

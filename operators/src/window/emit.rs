@@ -1,0 +1,84 @@
+//! Results and partial aggregates on their way out, in batches of a useful size. Invariant: rows
+//! leave in the order in which they are given.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::DataType;
+use tidemill_core::operator::Output;
+use tidemill_core::{Batch, EventTime, Result};
+
+use super::plan::Plan;
+use super::table::Results;
+
+/// Most rows of a batch.
+pub(super) const BATCH_ROWS: usize = 8192;
+
+/// A window's time attribute is so many microseconds before its end: the last moment inside, at
+/// Flink's resolution.
+const WINDOW_TIME: i64 = 1_000;
+
+/// Emits rows in batches, none too large; small ones that follow each other are put together.
+pub(super) fn batches(rows: Vec<RecordBatch>, out: &mut dyn Output) -> Result<()> {
+    let mut waiting: Vec<RecordBatch> = Vec::new();
+    let mut waiting_rows = 0;
+    for batch in rows.into_iter().filter(|batch| batch.num_rows() > 0) {
+        if waiting_rows + batch.num_rows() > BATCH_ROWS {
+            together(&mut waiting, out)?;
+            waiting_rows = 0;
+        }
+        waiting_rows += batch.num_rows();
+        waiting.push(batch);
+    }
+    together(&mut waiting, out)
+}
+
+fn together(waiting: &mut Vec<RecordBatch>, out: &mut dyn Output) -> Result<()> {
+    let rows = match waiting.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        [first, ..] => concat_batches(first.schema_ref(), waiting.iter())?,
+    };
+    waiting.clear();
+    for start in (0..rows.num_rows()).step_by(BATCH_ROWS) {
+        out.emit(Batch::new(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))));
+    }
+    Ok(())
+}
+
+/// Emits the results of one window.
+pub(super) fn window(
+    plan: &Plan,
+    start: EventTime,
+    end: EventTime,
+    results: Results,
+    out: &mut dyn Output,
+) -> Result<()> {
+    let starts = Int64Array::from(vec![start; results.rows]);
+    let ends = Int64Array::from(vec![end; results.rows]);
+    windows(plan, starts, ends, results, out)
+}
+
+/// Emits results, each with the bounds of its window.
+pub(super) fn windows(
+    plan: &Plan,
+    starts: Int64Array,
+    ends: Int64Array,
+    results: Results,
+    out: &mut dyn Output,
+) -> Result<()> {
+    let zone = match plan.output.field(2).data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let times: TimestampMicrosecondArray = ends.unary(|end| end - WINDOW_TIME);
+    let bound = |at: Int64Array| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::new(at.values().clone(), None))
+    };
+    let mut columns =
+        vec![bound(starts), bound(ends), Arc::new(times.with_timezone_opt(zone)) as ArrayRef];
+    columns.extend(results.keys);
+    columns.extend(results.values);
+    batches(vec![RecordBatch::try_new(plan.output.clone(), columns)?], out)
+}

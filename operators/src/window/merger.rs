@@ -1,0 +1,111 @@
+//! Merges partial aggregates behind the exchange and fires windows: where the state lives.
+//! Invariant: what a barrier hands over, on top of all that was handed over before, is the state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use tidemill_core::operator::{
+    Barrier, Operator, OperatorContext, Output, Progress, StateChange, StateFragment,
+};
+use tidemill_core::window::{AlignedWindow, Slice};
+use tidemill_core::{Batch, EventTime, Result};
+
+use super::combiner::ROWS_BETWEEN_LOOKS;
+use super::plan::Plan;
+use super::windows::{Windows, by_slice, fragment};
+
+/// A fragment holds about so many bytes at most.
+const FRAGMENT_BYTES: usize = 64 << 20;
+
+/// Tumbling, hopping and cumulating windows: the operator behind the exchange.
+pub(super) struct Merger {
+    plan: Arc<Plan>,
+    window: AlignedWindow,
+    context: OperatorContext,
+    windows: Windows,
+    /// What came since the last checkpoint, as it came; empty where there are no checkpoints.
+    increment: BTreeMap<Slice, Vec<RecordBatch>>,
+    rows_since_look: usize,
+}
+
+impl Merger {
+    pub fn new(plan: Arc<Plan>, window: AlignedWindow, context: &OperatorContext) -> Self {
+        Self {
+            windows: Windows::new(plan.clone(), window, false),
+            plan,
+            window,
+            context: context.clone(),
+            increment: BTreeMap::new(),
+            rows_since_look: 0,
+        }
+    }
+
+    fn take_increment(&mut self) -> Result<Vec<StateFragment>> {
+        let mut fragments = Vec::new();
+        for (slice, batches) in std::mem::take(&mut self.increment) {
+            let mut part: Vec<RecordBatch> = Vec::new();
+            let mut bytes = 0;
+            for batch in batches {
+                bytes += batch.get_array_memory_size();
+                part.push(batch);
+                if bytes > FRAGMENT_BYTES {
+                    let rows = concat_batches(&self.plan.partial, &std::mem::take(&mut part))?;
+                    fragments.push(fragment(&self.window, slice, rows));
+                    bytes = 0;
+                }
+            }
+            if !part.is_empty() {
+                let rows = concat_batches(&self.plan.partial, &part)?;
+                fragments.push(fragment(&self.window, slice, rows));
+            }
+        }
+        Ok(fragments)
+    }
+}
+
+impl Operator for Merger {
+    fn process(&mut self, _: usize, batch: Batch, _: &mut dyn Output) -> Result<()> {
+        for (slice, rows) in by_slice(&batch.rows)? {
+            self.windows.merge(slice, &rows)?;
+            if self.context.checkpointed {
+                self.increment.entry(slice).or_default().push(rows);
+            }
+        }
+        self.rows_since_look += batch.len();
+        if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
+            self.rows_since_look = 0;
+            self.windows.measure();
+        }
+        Ok(())
+    }
+
+    fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
+        let progress = self.windows.fire(watermark, out)?;
+        if progress == Progress::Done {
+            let needed = |slice: &Slice| self.window.last_window_end(slice.end) > watermark;
+            self.increment.retain(|slice, _| needed(slice));
+        }
+        Ok(progress)
+    }
+
+    fn barrier(&mut self, barrier: Barrier, _: &mut dyn Output) -> Result<StateChange> {
+        if !barrier.checkpointed {
+            return Ok(StateChange::default());
+        }
+        if barrier.full || !self.context.checkpointed {
+            self.increment.clear();
+            return Ok(StateChange::Replace(self.windows.snapshot()?));
+        }
+        Ok(StateChange::Append(self.take_increment()?))
+    }
+
+    fn restore(&mut self, fragment: StateFragment) -> Result<()> {
+        self.windows.restore(&fragment, &self.context)
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.windows.bytes()
+    }
+}

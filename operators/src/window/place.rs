@@ -1,0 +1,197 @@
+//! Decides the fate of each row at the entrance of a window: its slice, late, or a dead letter.
+//! First step of combiners and fused operators. Invariant: the decision for a row depends on its
+//! event time and its split's watermark alone, never on the batch that it came in.
+
+use std::hash::Hash;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::TimestampMicrosecondType;
+use arrow::array::{Array, BooleanArray, PrimitiveArray, UInt32Array};
+use arrow::compute::filter_record_batch;
+use hashbrown::HashTable;
+use tidemill_core::operator::{Fate, Output};
+use tidemill_core::window::{AlignedWindow, Slice};
+use tidemill_core::{Batch, EventTime, Result};
+
+use super::plan::{Evaluated, Plan};
+use crate::reject;
+
+/// Rows with their slices.
+pub(super) struct Placed {
+    pub rows: Evaluated,
+    pub slices: Slices,
+}
+
+/// The slices of rows.
+pub(super) enum Slices {
+    /// All rows lie in one.
+    One(Slice),
+    /// One for each row.
+    Each(Vec<Slice>),
+}
+
+/// What becomes of a row.
+pub(super) enum Verdict<T> {
+    /// It belongs here.
+    Placed(T),
+    /// It is late.
+    Late,
+    /// It cannot be processed.
+    Rejected(String),
+}
+
+/// Which rows of a batch go together.
+pub(super) enum Rows {
+    /// So many from here on.
+    Run { start: usize, length: usize },
+    /// These.
+    Picked(UInt32Array),
+}
+
+/// Evaluates a batch and puts its rows into slices; counts them. Late rows and those that cannot
+/// be processed go out at the side.
+pub(super) fn place(
+    plan: &Plan,
+    window: &AlignedWindow,
+    watermark: EventTime,
+    batch: Batch,
+    out: &mut dyn Output,
+) -> Result<Placed> {
+    let (batch, rows) = plan.evaluate(batch, out)?;
+    if let Some(slice) = common_slice(plan, window, watermark, &batch) {
+        out.account(Fate::Counted, rows.rows);
+        return Ok(Placed { rows, slices: Slices::One(slice) });
+    }
+    let (rows, slices) = judge(plan, watermark, &batch, rows, out, |time, floor| {
+        match window.slice_end(time).map(|end| window.slice(end, floor)) {
+            Some(Some(slice)) => Verdict::Placed(slice),
+            Some(None) => Verdict::Late,
+            None => Verdict::Rejected(out_of_range(time)),
+        }
+    })?;
+    Ok(Placed { rows, slices: Slices::Each(slices) })
+}
+
+/// Why a time at the ends of time is refused.
+pub(super) fn out_of_range(time: EventTime) -> String {
+    format!("event time {time} (microseconds since 1970) is out of range for the window")
+}
+
+fn times<'a>(plan: &Plan, batch: &'a Batch) -> &'a PrimitiveArray<TimestampMicrosecondType> {
+    batch.rows.column(plan.time).as_primitive()
+}
+
+/// The slice of all rows, where they have one in common and none is behind a watermark: the usual
+/// case, decided by one minimum and maximum.
+fn common_slice(
+    plan: &Plan,
+    window: &AlignedWindow,
+    watermark: EventTime,
+    batch: &Batch,
+) -> Option<Slice> {
+    let times = times(plan, batch);
+    if times.null_count() > 0 {
+        return None;
+    }
+    let first = window.slice_end(arrow::compute::min(times)?)?;
+    let last = window.slice_end(arrow::compute::max(times)?)?;
+    let floor = batch.floor.as_ref().and_then(arrow::compute::max);
+    let floor = floor.map_or(watermark, |floor| floor.max(watermark));
+    (first == last && floor < first).then_some(Slice { end: first, first_window_end: first })
+}
+
+/// Judges rows one by one. `place` is given a row's event time and floor. Returns the rows that
+/// were placed, which are counted, and where.
+pub(super) fn judge<T>(
+    plan: &Plan,
+    watermark: EventTime,
+    batch: &Batch,
+    rows: Evaluated,
+    out: &mut dyn Output,
+    place: impl Fn(EventTime, EventTime) -> Verdict<T>,
+) -> Result<(Evaluated, Vec<T>)> {
+    let times = times(plan, batch);
+    let mut placed = Vec::with_capacity(rows.rows);
+    let mut kept = vec![true; rows.rows];
+    let mut late = vec![false; rows.rows];
+    for row in 0..rows.rows {
+        if times.is_null(row) {
+            kept[row] = false;
+            reject::dead_letter(batch, row, "event time is null", out)?;
+            continue;
+        }
+        let floor = batch.floor.as_ref().map_or(watermark, |f| f.value(row).max(watermark));
+        match place(times.value(row), floor) {
+            Verdict::Placed(at) => placed.push(at),
+            Verdict::Late => (kept[row], late[row]) = (false, true),
+            Verdict::Rejected(reason) => {
+                kept[row] = false;
+                reject::dead_letter(batch, row, reason, out)?;
+            }
+        }
+    }
+    out.account(Fate::Counted, placed.len());
+    if placed.len() == rows.rows {
+        return Ok((rows, placed));
+    }
+    let late = BooleanArray::from(late);
+    if late.true_count() > 0 {
+        out.account(Fate::Late, late.true_count());
+        out.late(filter_record_batch(&batch.rows, &late)?);
+    }
+    Ok((rows.filter(&kept.into())?, placed))
+}
+
+impl Placed {
+    /// The rows, slice by slice, in their order within each.
+    pub fn by_slice(self) -> Result<Vec<(Slice, Evaluated)>> {
+        let slices = match self.slices {
+            Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
+            Slices::Each(slices) => slices,
+        };
+        let part = |(slice, rows)| {
+            Ok((
+                slice,
+                match rows {
+                    Rows::Run { start, length } => self.rows.slice(start, length),
+                    Rows::Picked(rows) => self.rows.take(&rows)?,
+                },
+            ))
+        };
+        partition(&slices).into_iter().map(part).collect()
+    }
+}
+
+/// Which rows have which tag: tags in the order of their first row, rows in theirs.
+pub(super) fn partition<T: Copy + Eq + Hash>(tags: &[T]) -> Vec<(T, Rows)> {
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let mut index: HashTable<usize> = HashTable::new();
+    let mut parts: Vec<(T, Vec<(usize, usize)>)> = Vec::new();
+    let mut start = 0;
+    for run in tags.chunk_by(|a, b| a == b) {
+        let part = *index
+            .entry(
+                hasher.hash_one(run[0]),
+                |part| parts[*part].0 == run[0],
+                |part| hasher.hash_one(parts[*part].0),
+            )
+            .or_insert(parts.len())
+            .get();
+        if part == parts.len() {
+            parts.push((run[0], Vec::new()));
+        }
+        parts[part].1.push((start, run.len()));
+        start += run.len();
+    }
+    parts.into_iter().map(|(tag, runs)| (tag, Rows::of(&runs))).collect()
+}
+
+impl Rows {
+    fn of(runs: &[(usize, usize)]) -> Self {
+        if let [(start, length)] = *runs {
+            return Self::Run { start, length };
+        }
+        let rows = runs.iter().flat_map(|(start, length)| *start..start + length);
+        Self::Picked(rows.map(|row| row as u32).collect::<Vec<_>>().into())
+    }
+}

@@ -1,0 +1,238 @@
+//! The slices behind the exchange, and which window fires next. The state of mergers and fused
+//! operators. Invariants: windows fire in the order of their ends, each once; a slice is gone after
+//! its last window; times without a slice cost nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::Int64Type;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use tidemill_core::key::{KEY_GROUPS, hash_rows, key_group};
+use tidemill_core::operator::{OperatorContext, Output, Progress, StateFragment};
+use tidemill_core::time::BEGINNING;
+use tidemill_core::window::{AlignedWindow, Slice};
+use tidemill_core::{Error, EventTime, Result};
+
+use super::combiner::slice_batch;
+use super::emit;
+use super::place::{Rows, partition};
+use super::plan::{Evaluated, Plan};
+use super::slices::{Piece, Slices, Work};
+use super::table::{Partial, Scratch};
+
+/// Slices and the windows over them.
+pub(super) struct Windows {
+    work: Work,
+    window: AlignedWindow,
+    /// Every slice end is this much past a multiple of the slice's length.
+    offset: i64,
+    /// Slices that count in every window over them that has not fired.
+    slices: Slices,
+    /// Slices that do not count yet in the next window, by the end of the first in which they do,
+    /// then by their own: rows that came late for the windows before.
+    late: BTreeMap<(EventTime, EventTime), Piece>,
+    /// Windows that end by then have fired.
+    done: EventTime,
+    bytes: usize,
+}
+
+impl Windows {
+    /// No slices. `keep_unsaved`: [`Windows::increment`] is going to be called.
+    pub fn new(plan: Arc<Plan>, window: AlignedWindow, keep_unsaved: bool) -> Self {
+        let some_end = window.slice_end(0).unwrap_or(0);
+        Self {
+            work: Work { plan, keep_unsaved, scratch: Scratch::new() },
+            window,
+            offset: some_end.rem_euclid(window.step()),
+            slices: Slices::new(window.step()),
+            late: BTreeMap::new(),
+            done: BEGINNING,
+            bytes: 0,
+        }
+    }
+
+    /// Changes a slice.
+    ///
+    /// # Errors
+    /// All windows over it have fired: an internal error, since its rows were counted as on time.
+    fn with(
+        &mut self,
+        slice: Slice,
+        change: impl FnOnce(&mut Piece, &mut Work) -> Result<()>,
+    ) -> Result<()> {
+        let first_open = self.window.slice(slice.end, self.done).map(|s| s.first_window_end);
+        let first_open = first_open.ok_or_else(|| {
+            Error::internal(format!(
+                "rows of the slice ending at {} came when the windows over it had fired: an input \
+                 whose watermark was behind {} was not waited for",
+                slice.end, self.done
+            ))
+        })?;
+        let piece = if slice.first_window_end <= first_open {
+            self.slices.piece(slice.end)
+        } else {
+            self.late.entry((slice.first_window_end, slice.end)).or_default()
+        };
+        change(piece, &mut self.work)
+    }
+
+    /// Takes rows of one slice.
+    pub fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()> {
+        self.with(slice, |piece, work| {
+            piece.table(work)?.update(&work.plan, rows, &mut work.scratch)
+        })
+    }
+
+    /// Takes partial aggregates of one slice.
+    pub fn merge(&mut self, slice: Slice, rows: &RecordBatch) -> Result<()> {
+        self.with(slice, |piece, work| {
+            let partial = Partial::of(&work.plan, rows);
+            piece.table(work)?.merge(&work.plan, &partial, &mut work.scratch)
+        })
+    }
+
+    /// Takes back a fragment of a checkpoint: what this shard owns of it, and what of that still
+    /// counts in a window that had not fired.
+    pub fn restore(&mut self, fragment: &StateFragment, context: &OperatorContext) -> Result<()> {
+        let rows = owned(&self.work.plan, fragment, context)?;
+        for (slice, rows) in by_slice(&rows)? {
+            let floor = fragment.watermark.max(slice.first_window_end - 1);
+            if let Some(open) = self.window.slice(slice.end, floor) {
+                self.with(open, |piece, work| {
+                    let partial = Partial::of(&work.plan, &rows);
+                    piece.restore(partial, work)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// End of the next window that holds anything.
+    fn next(&self) -> Option<EventTime> {
+        let first = self.slices.first_end(self.offset);
+        let first = first.and_then(|end| self.window.slice(end, self.done));
+        let late = self.late.first_key_value().map(|((first_window_end, _), _)| *first_window_end);
+        first.map(|slice| slice.first_window_end).into_iter().chain(late).min()
+    }
+
+    /// Fires the next window that ends by `watermark`.
+    pub fn fire(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
+        let due = |end: &EventTime| *end <= watermark;
+        if let Some(end) = self.next().filter(due) {
+            self.fire_window(end, out)?;
+            if self.next().as_ref().is_some_and(due) {
+                return Ok(Progress::More);
+            }
+            self.measure();
+        }
+        self.done = self.done.max(watermark);
+        Ok(Progress::Done)
+    }
+
+    fn fire_window(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
+        let later = self.late.split_off(&(end + 1, EventTime::MIN));
+        for ((_, slice_end), piece) in std::mem::replace(&mut self.late, later) {
+            let slice = self.slices.piece(slice_end);
+            slice.absorb(piece, &mut self.work)?;
+        }
+        let start = self.window.window_start(end);
+        let expired = self.window.window_start(end + self.window.step());
+        let table = self.slices.window(start, end, expired, &mut self.work)?;
+        self.done = end;
+        emit::window(&self.work.plan, start, end, table.into_results()?, out)
+    }
+
+    /// Hands over what came since the last time.
+    pub fn increment(&mut self) -> Result<Vec<StateFragment>> {
+        self.fragments(Piece::take_unsaved)
+    }
+
+    /// Hands over everything.
+    pub fn snapshot(&mut self) -> Result<Vec<StateFragment>> {
+        self.fragments(|piece, work| {
+            piece.take_unsaved(work)?;
+            Ok(piece.rest(work)?.to_vec())
+        })
+    }
+
+    fn fragments(
+        &mut self,
+        of: impl Fn(&mut Piece, &mut Work) -> Result<Vec<Partial>>,
+    ) -> Result<Vec<StateFragment>> {
+        let (step, offset) = (self.window.step(), self.offset);
+        let on_time = self.slices.iter_mut().map(|(number, piece)| {
+            let end = number * step + offset;
+            (Slice { end, first_window_end: end }, piece)
+        });
+        let late = self.late.iter_mut().map(|((first_window_end, end), piece)| {
+            (Slice { end: *end, first_window_end: *first_window_end }, piece)
+        });
+        let mut fragments = Vec::new();
+        for (slice, piece) in on_time.chain(late) {
+            for partial in of(piece, &mut self.work)? {
+                let rows = slice_batch(&self.work.plan, slice, partial)?;
+                fragments.push(fragment(&self.window, slice, rows));
+            }
+        }
+        self.measure();
+        Ok(fragments)
+    }
+
+    /// Takes the measure of the state.
+    pub fn measure(&mut self) {
+        self.bytes = self.slices.bytes() + self.late.values().map(Piece::bytes).sum::<usize>();
+    }
+
+    /// Bytes in use when they were last measured.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Merges of partial aggregates so far, to put windows together.
+    #[cfg(test)]
+    pub fn merges(&self) -> usize {
+        self.slices.merges
+    }
+}
+
+/// Partial aggregates of one slice as a piece of state.
+pub(super) fn fragment(window: &AlignedWindow, slice: Slice, rows: RecordBatch) -> StateFragment {
+    StateFragment { rows, needed_until: window.last_window_end(slice.end), watermark: BEGINNING }
+}
+
+/// The rows of a fragment whose key group belongs to this shard.
+pub(super) fn owned(
+    plan: &Plan,
+    fragment: &StateFragment,
+    context: &OperatorContext,
+) -> Result<RecordBatch> {
+    if context.key_groups == (0..KEY_GROUPS) {
+        return Ok(fragment.rows.clone());
+    }
+    let keys = &fragment.rows.columns()[plan.key_columns()];
+    let hashes = hash_rows(keys, fragment.rows.num_rows())?;
+    let is_owned = |hash: &u64| Some(context.key_groups.contains(&key_group(*hash)));
+    let owned: BooleanArray = hashes.iter().map(is_owned).collect();
+    Ok(filter_record_batch(&fragment.rows, &owned)?)
+}
+
+/// Partial aggregates, slice by slice.
+pub(super) fn by_slice(rows: &RecordBatch) -> Result<Vec<(Slice, RecordBatch)>> {
+    let bound = |column: usize| rows.column(column).as_primitive::<Int64Type>().values().iter();
+    let slices: Vec<_> = bound(0)
+        .zip(bound(1))
+        .map(|(end, first)| Slice { end: *end, first_window_end: *first })
+        .collect();
+    let part = |(slice, picked)| {
+        Ok((
+            slice,
+            match picked {
+                Rows::Run { start, length } => rows.slice(start, length),
+                Rows::Picked(picked) => take_record_batch(rows, &picked)?,
+            },
+        ))
+    };
+    partition(&slices).into_iter().map(part).collect()
+}
