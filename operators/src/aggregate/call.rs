@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion_common::{Result as DataFusionResult, ScalarValue};
 use datafusion_expr::AggregateUDF;
 use datafusion_expr::type_coercion::functions::fields_with_udf;
@@ -25,22 +25,13 @@ pub(super) struct Call {
     pub ignore_nulls: bool,
     pub name: String,
     pub input: SchemaRef,
-    pub expression: AggregateFunctionExpr,
 }
 
 impl Call {
     /// The call of `spec`, coerced.
     pub fn new(spec: &AggregateSpec, input: &SchemaRef) -> Result<Self> {
         let args = coerced(spec, input).map_err(failed)?;
-        let expression = AggregateExprBuilder::new(spec.function.clone(), args.clone())
-            .schema(input.clone())
-            .alias(spec.name.clone())
-            .order_by(spec.order_by.clone())
-            .with_distinct(spec.distinct)
-            .with_ignore_nulls(spec.ignore_nulls)
-            .build()
-            .map_err(failed)?;
-        Ok(Self {
+        let mut call = Self {
             function: spec.function.clone(),
             args,
             distinct: spec.distinct,
@@ -49,13 +40,32 @@ impl Call {
             ignore_nulls: spec.ignore_nulls,
             name: spec.name.clone(),
             input: input.clone(),
-            expression,
-        })
+        };
+        if !call.function.supports_null_handling_clause() {
+            call.ignore_nulls = false;
+        }
+        Ok(call)
     }
 
-    /// The result's column.
-    pub fn result_field(&self) -> FieldRef {
-        self.expression.field()
+    /// The call as DataFusion's expression, distinct and ordered as said here.
+    pub fn expression(
+        &self,
+        distinct: bool,
+        order_by: &[PhysicalSortExpr],
+    ) -> Result<AggregateFunctionExpr> {
+        AggregateExprBuilder::new(self.function.clone(), self.args.clone())
+            .schema(self.input.clone())
+            .alias(self.name.clone())
+            .order_by(order_by.to_vec())
+            .with_distinct(distinct)
+            .with_ignore_nulls(self.ignore_nulls)
+            .build()
+            .map_err(failed)
+    }
+
+    /// The type of the argument at `index`.
+    pub fn arg_type(&self, index: usize) -> Result<DataType> {
+        self.args[index].data_type(&self.input).map_err(failed)
     }
 }
 

@@ -7,9 +7,9 @@
 //! | strategy | for | how |
 //! |---|---|---|
 //! | native | counts, integer and decimal sums, min/max, bit, bool, sketches | DataFusion's, whose merge is associative and commutative |
-//! | exact | sums, means, variances of floats | the exact sum, rounded once |
-//! | extremum | min/max of floats | a total order |
-//! | ordered | everything else | the rows themselves, sorted before they are aggregated |
+//! | [`exact`] | sums, means, variances of floats | the exact sum, rounded once |
+//! | [`extremum`] | min/max of floats | a total order |
+//! | [`ordered`] | everything else | the rows themselves, sorted before they are aggregated |
 //!
 //! Invariant: the state columns that an accumulator emits are exactly those of
 //! [`Aggregate::state_fields`], and merging them in any order gives what one accumulator fed with
@@ -17,16 +17,26 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use datafusion_common::DataFusionError;
-use datafusion_expr::{AggregateUDF, GroupsAccumulator};
+use datafusion_expr::{AggregateUDF, EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use tidemill_core::{Error, ErrorKind, Result};
 
 mod call;
+mod exact;
+mod extremum;
 mod native;
+mod ordered;
+mod selection;
+mod strategy;
+
+#[cfg(test)]
+mod tests;
 
 use call::Call;
+use strategy::Strategy;
 
 /// One aggregate call as the planner hands it over.
 #[derive(Debug, Clone)]
@@ -52,14 +62,9 @@ pub struct AggregateSpec {
 pub struct Aggregate {
     call: Arc<Call>,
     strategy: Strategy,
+    result: FieldRef,
     inputs: Vec<Arc<dyn PhysicalExpr>>,
     state_fields: Vec<FieldRef>,
-}
-
-/// How the promise of the module is kept for one call.
-#[derive(Debug, Clone)]
-enum Strategy {
-    Native,
 }
 
 impl Aggregate {
@@ -93,20 +98,55 @@ impl Aggregate {
 
     /// The column of the result.
     pub fn result_field(&self) -> FieldRef {
-        self.call.result_field()
+        self.result.clone()
     }
 
     /// An accumulator without groups.
     pub fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
         match &self.strategy {
-            Strategy::Native => native::accumulator(&self.call).map_err(failed),
+            Strategy::Native(function) => {
+                let types = self.state_fields.iter().map(|f| f.data_type().clone()).collect();
+                native::accumulator(function, types).map_err(failed)
+            }
+            Strategy::Exact(statistic) => Ok(statistic.accumulator()),
+            Strategy::Extremum(extremum, values) => extremum.accumulator(values).map_err(failed),
+            Strategy::Ordered(plan) => Ok(plan.accumulator()),
         }
+    }
+
+    /// The state of one group without rows, having found that its result has the type it should:
+    /// what cannot work is found out now, not when the first window fires.
+    fn probe(&self) -> Result<Vec<ArrayRef>> {
+        let types = self.inputs.iter().map(|input| input.data_type(&self.call.input));
+        let null = types.map(|t| Ok(new_null_array(&t.map_err(failed)?, 1)));
+        let null: Vec<_> = null.collect::<Result<_>>()?;
+        let none = BooleanArray::from(vec![false]);
+        let empty = || {
+            let mut accumulator = self.accumulator()?;
+            accumulator.update_batch(&null, &[0], Some(&none), 1).map_err(failed)?;
+            Ok::<_, Error>(accumulator)
+        };
+        let result = empty()?.evaluate(EmitTo::All).map_err(failed)?;
+        let (is, declared) = (result.data_type(), self.result.data_type());
+        if is != declared {
+            return Err(Error::configuration(format!(
+                "it declares a result of type {declared} and gives {is}"
+            )));
+        }
+        empty()?.state(EmitTo::All).map_err(failed)
     }
 
     /// All that state and result depend on. A checkpoint whose fingerprint differs is refused.
     pub fn fingerprint(&self) -> String {
         let columns: Vec<_> = self.state_fields.iter().map(|f| f.data_type().to_string()).collect();
-        format!("{:?} {} -> [{}]", self.strategy, self.call, columns.join(", "))
+        let strategy = match &self.strategy {
+            Strategy::Native(_) => "native",
+            Strategy::Exact(_) => "exact",
+            Strategy::Extremum(..) => "extremum",
+            Strategy::Ordered(_) => "ordered",
+        };
+        let result = self.result.data_type();
+        format!("{strategy} {} -> {result} [{}]", self.call, columns.join(", "))
     }
 
     /// The call as SQL, for `explain`.
@@ -121,8 +161,22 @@ fn plan(spec: &AggregateSpec, input: &SchemaRef, time: usize) -> Result<Aggregat
         return Err(Error::internal(format!("column {time} is not an event time in microseconds")));
     }
     let call = Arc::new(Call::new(spec, input)?);
-    let state_fields = native::state_fields(&call).map_err(failed)?;
-    Ok(Aggregate { inputs: call.args.clone(), call, strategy: Strategy::Native, state_fields })
+    let strategy = Strategy::of(&call, time)?;
+    let inputs = match &strategy {
+        Strategy::Ordered(plan) => plan.inputs(),
+        _ => call.args.clone(),
+    };
+    let result = call.expression(call.distinct, &call.order_by)?.field();
+    let mut aggregate = Aggregate { call, strategy, result, inputs, state_fields: Vec::new() };
+    let probe = aggregate.probe()?;
+    let name = &spec.name;
+    aggregate.state_fields = match &aggregate.strategy {
+        Strategy::Native(_) => native::state_fields(name, &probe),
+        Strategy::Exact(statistic) => exact::state_fields(*statistic, name),
+        Strategy::Extremum(extremum, values) => vec![extremum.state_field(name, values)],
+        Strategy::Ordered(plan) => vec![plan.state_field()],
+    };
+    Ok(aggregate)
 }
 
 /// An error of DataFusion's as one of the engine's.

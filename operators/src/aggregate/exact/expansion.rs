@@ -1,0 +1,97 @@
+//! A number as the unevaluated sum of a few doubles: the fast path of exact sums.
+//!
+//! The error-free transformations are Knuth's TwoSum and Dekker's product.
+//!
+//! Invariant: an addition either is exact or changes nothing.
+
+/// `a + b` rounded, and the rounding error: together they are `a + b`. The error is not finite where
+/// the sum overflows.
+#[inline(always)]
+pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let b_part = sum - a;
+    let error = (a - (sum - b_part)) + (b - b_part);
+    (sum, error)
+}
+
+/// Whether [`square`] of `x` is exact: neither it nor its rounding error leaves the normal doubles.
+#[inline(always)]
+pub(super) fn is_square_exact(x: f64) -> bool {
+    /// 2^480 and its inverse: the square of a 53-bit number there has its last bit above 2^-1066.
+    const MOST: f64 = f64::from_bits((1023 + 480) << 52);
+    const LEAST: f64 = f64::from_bits((1023 - 480) << 52);
+    let size = x.abs();
+    (LEAST..=MOST).contains(&size) || size == 0.0
+}
+
+/// `x * x` rounded, and the rounding error: together they are `x * x` if [`is_square_exact`].
+#[inline(always)]
+pub(super) fn square(x: f64) -> (f64, f64) {
+    /// 2^27 + 1 splits 53 bits into two halves whose products are exact.
+    const SPLIT: f64 = 134_217_729.0;
+    let product = x * x;
+    let scaled = SPLIT * x;
+    let high = scaled - (scaled - x);
+    let low = x - high;
+    let error = ((high * high - product) + 2.0 * high * low) + low * low;
+    (product, error)
+}
+
+/// The exact value of a sum of `N` doubles.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Expansion<const N: usize>([f64; N]);
+
+impl<const N: usize> Expansion<N> {
+    pub const ZERO: Self = Self([0.0; N]);
+
+    pub fn parts(&self) -> &[f64; N] {
+        &self.0
+    }
+
+    /// Adds `x` and says so, or changes nothing where the result does not fit into `N` doubles or
+    /// is not finite.
+    #[inline(always)]
+    #[must_use]
+    pub fn add(&mut self, x: f64) -> bool {
+        let (parts, rest) = self.added(x);
+        // A rest that is not a number stands for overflow, or for an `x` that is not finite.
+        let exact = rest == 0.0;
+        if exact {
+            self.0 = parts;
+        }
+        exact
+    }
+
+    /// Adds a finite `x` as far as it fits, and returns what does not.
+    #[cold]
+    pub fn add_fitting(&mut self, x: f64) -> f64 {
+        self.normalize();
+        let (parts, rest) = self.added(x);
+        if !rest.is_finite() || parts.iter().any(|part| !part.is_finite()) {
+            return x;
+        }
+        self.0 = parts;
+        rest
+    }
+
+    #[inline(always)]
+    fn added(&self, x: f64) -> ([f64; N], f64) {
+        let (mut parts, mut rest) = (self.0, x);
+        for part in &mut parts {
+            (*part, rest) = two_sum(*part, rest);
+        }
+        (parts, rest)
+    }
+
+    /// Makes the first part the rounded value and the others as small as they can be, so that more
+    /// fits beside them.
+    fn normalize(&mut self) {
+        let mut parts = self.0;
+        for low in (1..N).rev() {
+            (parts[low - 1], parts[low]) = two_sum(parts[low - 1], parts[low]);
+        }
+        if parts.iter().all(|part| part.is_finite()) {
+            self.0 = parts;
+        }
+    }
+}
