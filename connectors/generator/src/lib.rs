@@ -1,1 +1,24 @@
-//! Generated input: datagen and Nexmark.
+//! Generated input: for trying a job out, for tests that need much data, and for benchmarks.
+//!
+//! | what | as |
+//! |---|---|
+//! | [`DatagenFactory`] | `'connector' = 'datagen'`: random and sequential columns, Flink's options |
+//! | [`NexmarkFactory`] | `'connector' = 'nexmark'`: the events of the Nexmark benchmark |
+//! | [`workload`] | rows in memory for measuring windows |
+//!
+//! Every value is a pure function of the seed and of the row's number. So a split can be read
+//! again from any offset, and neither batch size nor timing changes what is generated.
+
+#![deny(missing_docs)]
+
+mod datagen;
+mod nexmark;
+mod numbered;
+mod random;
+pub mod workload;
+
+pub use datagen::DatagenFactory;
+pub use nexmark::NexmarkFactory;
+
+#[cfg(test)]
+mod tests;

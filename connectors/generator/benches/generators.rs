@@ -1,0 +1,71 @@
+//! How fast rows are generated: Nexmark must not be the bottleneck of the jobs measured with it
+//! (at least 5 M events a second and core).
+
+#![allow(missing_docs, reason = "criterion_group! makes an undocumented function")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::task::Waker;
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tidemill_core::source::{Read, ReaderContext, Source, SplitId};
+use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
+use tidemill_core::time::VirtualClock;
+use tidemill_generator::NexmarkFactory;
+use tidemill_generator::workload::{Keys, tumbling_rows};
+
+const ROWS: usize = 8_192;
+
+fn bids(columns: &[&str]) -> Arc<dyn Source> {
+    let field = |name: &&str| {
+        let data_type = match *name {
+            "channel" | "url" | "extra" => DataType::Utf8View,
+            "dateTime" => DataType::Timestamp(TimeUnit::Microsecond, None),
+            _ => DataType::Int64,
+        };
+        Field::new(*name, data_type, true)
+    };
+    let table = TableSpec {
+        name: "bid".to_owned(),
+        schema: Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>())),
+        metadata: vec![],
+        primary_key: vec![],
+        partitioned_by: vec![],
+        options: Options::from_iter([("nexmark.table", "bid")]),
+    };
+    NexmarkFactory.source(&table).expect("the fields of a bid")
+}
+
+fn nexmark(c: &mut Criterion) {
+    let all = ["auction", "bidder", "price", "channel", "url", "dateTime", "extra"];
+    let mut group = c.benchmark_group("nexmark");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    for (name, columns) in [("bids, q5", &["auction", "dateTime"] as &[&str]), ("bids, all", &all)]
+    {
+        let source = bids(columns);
+        let clock = Arc::new(VirtualClock::default());
+        let context = ReaderContext { waker: Waker::noop().clone(), clock };
+        let mut reader =
+            source.open(&SplitId::new("nexmark/0"), None, &context).expect("a split there is");
+        group.bench_function(name, |b| {
+            b.iter(|| match reader.read(ROWS).expect("generating does not fail") {
+                Read::Batch(read) => black_box(read.rows.num_rows()),
+                Read::Pending | Read::End => unreachable!("neither paced nor bounded"),
+            });
+        });
+    }
+    group.finish();
+}
+
+fn workload(c: &mut Criterion) {
+    let mut group = c.benchmark_group("workload");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    group.bench_function("uniform", |b| {
+        b.iter(|| black_box(tumbling_rows(ROWS, Keys::Uniform(10_000), 1_000_000, 1)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, nexmark, workload);
+criterion_main!(benches);

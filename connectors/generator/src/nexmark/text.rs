@@ -1,0 +1,143 @@
+//! The texts that fields are drawn from.
+//!
+//! Long texts are not written row by row: a string view points into a text that all batches
+//! share. The channels, their addresses and the filler are the same for every seed.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, StringViewArray, make_view};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use tidemill_core::Result;
+
+use crate::random::{Random, Stream};
+
+/// Longest filler text, and so the largest average size of an event.
+pub(crate) const EXTRA_MAX: u64 = 32_768;
+
+/// Length of the text that fillers are cut from.
+const FILLER: usize = 65_536;
+
+/// Channels that are not hot.
+const CHANNELS: u64 = 10_000;
+
+const HOT_CHANNELS: [&str; 4] = ["Google", "Facebook", "Baidu", "Apple"];
+
+/// Seed of the texts that do not depend on the job's seed.
+const TEXT_SEED: u64 = 2_002;
+
+/// Texts for many rows to point at.
+struct Pool {
+    views: Vec<u128>,
+    text: Buffer,
+}
+
+impl Pool {
+    fn new(texts: impl Iterator<Item = String>) -> Self {
+        let (mut all, mut places) = (Vec::new(), Vec::new());
+        for text in texts {
+            places.push((all.len(), text.len()));
+            all.extend(text.into_bytes());
+        }
+        // A pool holds less than a megabyte, so offsets fit.
+        let view = |(start, length): &(usize, usize)| {
+            make_view(&all[*start..start + length], 0, *start as u32)
+        };
+        let views = places.iter().map(view).collect();
+        Self { views, text: Buffer::from_vec(all) }
+    }
+
+    fn array(&self, texts: impl Iterator<Item = usize>) -> Result<ArrayRef> {
+        array(texts.map(|text| self.views[text]).collect(), &self.text)
+    }
+}
+
+fn array(views: Vec<u128>, text: &Buffer) -> Result<ArrayRef> {
+    let array = StringViewArray::try_new(ScalarBuffer::from(views), vec![text.clone()], None)?;
+    Ok(Arc::new(array))
+}
+
+/// A channel, by number; the last ones are hot.
+pub(crate) fn channel_number(random: &mut Random) -> usize {
+    let hot = random.below(2) > 0;
+    let number = if hot {
+        CHANNELS + random.below(HOT_CHANNELS.len() as u64)
+    } else {
+        random.below(CHANNELS)
+    };
+    number as usize
+}
+
+/// Names of channels.
+pub(crate) fn channels(numbers: impl Iterator<Item = usize>) -> Result<ArrayRef> {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| {
+        let channels = (0..CHANNELS).map(|number| format!("channel-{number}"));
+        Pool::new(channels.chain(HOT_CHANNELS.map(str::to_owned)))
+    });
+    POOL.array(numbers)
+}
+
+/// Addresses of channels.
+pub(crate) fn urls(numbers: impl Iterator<Item = usize>) -> Result<ArrayRef> {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| {
+        let stream = Stream::new(TEXT_SEED, 0);
+        Pool::new((0..CHANNELS + HOT_CHANNELS.len() as u64).map(|n| url(n, &mut stream.at(n))))
+    });
+    POOL.array(numbers)
+}
+
+/// Nine in ten of the channels that are not hot have their identifier in their address.
+fn url(number: u64, random: &mut Random) -> String {
+    let mut url = "https://www.nexmark.com/".to_owned();
+    for _ in 0..3 {
+        url += &word(random, 5, '_');
+        url.push('/');
+    }
+    url += "item.htm?query=1";
+    if number < CHANNELS && random.below(10) > 0 {
+        let identifier = (number as i32).reverse_bits().unsigned_abs();
+        url += &format!("&channel_id={identifier}");
+    }
+    url
+}
+
+/// Filler of these lengths.
+pub(crate) fn fillers(rows: impl Iterator<Item = (u64, Random)>) -> Result<ArrayRef> {
+    static TEXT: LazyLock<Buffer> = LazyLock::new(|| {
+        let mut random = Stream::new(TEXT_SEED, 1).at(0);
+        let letter = |_| b'a' + random.below(26) as u8;
+        Buffer::from_vec((0..FILLER).map(letter).collect::<Vec<u8>>())
+    });
+    let text: &Buffer = &TEXT;
+    let view = |(length, mut random): (u64, Random)| {
+        let start = random.below(FILLER as u64 - length) as usize;
+        make_view(&text[start..start + length as usize], 0, start as u32)
+    };
+    array(rows.map(view).collect(), text)
+}
+
+/// How much filler brings an event of `size` bytes to `average` on average: within a fifth.
+pub(crate) fn filler_length(size: u64, average: u64, random: &mut Random) -> u64 {
+    let missing = average.saturating_sub(size);
+    let spread = (missing + 2) / 5;
+    let more = if spread == 0 { 0 } else { random.below(2 * spread) };
+    missing - spread + more
+}
+
+/// 3 to `max - 1` lower-case letters, one in thirteen of them `special`; spaces at either end are
+/// cut off.
+pub(crate) fn word(random: &mut Random, max: u64, special: char) -> String {
+    let length = 3 + random.below(max - 3);
+    let mut word = String::with_capacity(length as usize);
+    for _ in 0..length {
+        word.push(match random.below(13) {
+            0 => special,
+            _ => char::from(b'a' + random.below(26) as u8),
+        });
+    }
+    word.trim().to_owned()
+}
+
+/// One of `choices`.
+pub(crate) fn one_of<'a>(choices: &[&'a str], random: &mut Random) -> &'a str {
+    choices[random.below(choices.len() as u64) as usize]
+}
