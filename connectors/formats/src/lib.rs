@@ -1,1 +1,146 @@
-//! Record formats.
+//! Record formats: decoders straight from payload bytes into Arrow columns, and encoders back.
+//!
+//! This is the "decode" of the data path, on the shard that owns the split, and the last step in
+//! front of a sink. Nothing here knows where payloads come from: files and brokers use it alike.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`csv`] | RFC 4180 fields, by position or by the names of a header line |
+//! | [`json`] | one JSON object per record, scanned once against the schema |
+//! | [`raw`] | the payload as it is, in a single column |
+//!
+//! Invariant: a payload is either one row or one reason why not. A bad payload leaves the columns
+//! as they were, so that it costs nothing to the rows around it, and rows + reasons = payloads.
+
+#![deny(missing_docs)]
+
+mod base64;
+mod cells;
+mod column;
+pub mod csv;
+pub mod json;
+mod number;
+pub mod raw;
+mod temporal;
+#[cfg(test)]
+mod testing;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tidemill_core::table::{OptionSpec, Options};
+use tidemill_core::{Error, Result};
+
+use crate::csv::CsvFormat;
+use crate::json::JsonFormat;
+
+/// Turns payloads into rows of one schema. One per split: it remembers the shape of the payload
+/// before.
+pub trait Decoder: Send {
+    /// Appends one row, or leaves the columns as they were and says why, with the field's path.
+    fn decode(&mut self, payload: &[u8]) -> Result<(), String>;
+
+    /// How many rows wait for [`Decoder::finish`].
+    fn len(&self) -> usize;
+
+    /// Whether no row waits.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows so far, in the order of their payloads; the decoder is empty afterwards.
+    fn finish(&mut self) -> Result<RecordBatch>;
+}
+
+/// Turns rows into payloads.
+pub trait Encoder: Send {
+    /// Calls `each` with the payload of every row, in order; without a line end.
+    fn encode(&mut self, rows: &RecordBatch, each: &mut dyn FnMut(&[u8])) -> Result<()>;
+
+    /// The line that a file of such payloads begins with, where the format has one.
+    fn header(&self) -> Option<Vec<u8>>;
+}
+
+/// A record format with its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    /// Fields between delimiters.
+    Csv(CsvFormat),
+    /// One JSON object per record.
+    Json(JsonFormat),
+    /// The payload as it is, in the only column.
+    Raw,
+}
+
+/// The names that [`Format::parse`] knows.
+pub const NAMES: [&str; 3] = ["csv", "json", "raw"];
+
+impl Format {
+    /// The format called `name`, with its options among `options`.
+    ///
+    /// # Errors
+    /// A configuration error that names the option, for an unknown format or a bad value.
+    pub fn parse(name: &str, options: &Options) -> Result<Self> {
+        match name {
+            "csv" => Ok(Self::Csv(CsvFormat::parse(options)?)),
+            "json" => Ok(Self::Json(JsonFormat::parse(options)?)),
+            "raw" => Ok(Self::Raw),
+            _ => Err(Error::option(
+                "format",
+                format!("format '{name}' is not known: use one of '{}'", NAMES.join("', '")),
+            )),
+        }
+    }
+
+    /// A decoder into `schema`. A CSV decoder goes by position: a header line is for the reader
+    /// of the file, see [`csv::CsvFormat::decoder_with_header`].
+    ///
+    /// # Errors
+    /// A configuration error that names the column, where the format cannot hold its type.
+    pub fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
+        Ok(match self {
+            Self::Csv(csv) => Box::new(csv.decoder(schema)?),
+            Self::Json(_) => Box::new(json::JsonDecoder::new(schema)?),
+            Self::Raw => Box::new(raw::RawDecoder::new(schema)?),
+        })
+    }
+
+    /// An encoder of rows of `schema`. Errors as for [`Format::decoder`].
+    pub fn encoder(&self, schema: SchemaRef) -> Result<Box<dyn Encoder>> {
+        Ok(match self {
+            Self::Csv(csv) => Box::new(csv.encoder(schema)?),
+            Self::Json(json) => Box::new(json.encoder(schema)?),
+            Self::Raw => Box::new(raw::RawEncoder::new(schema)?),
+        })
+    }
+}
+
+/// A decoder of format `format`, by its name and options. Errors as for [`Format::parse`] and
+/// [`Format::decoder`].
+pub fn decoder(format: &str, schema: SchemaRef, options: &Options) -> Result<Box<dyn Decoder>> {
+    Format::parse(format, options)?.decoder(schema)
+}
+
+/// An encoder of format `format`, by its name and options. Errors as for [`decoder`].
+pub fn encoder(format: &str, schema: SchemaRef, options: &Options) -> Result<Box<dyn Encoder>> {
+    Format::parse(format, options)?.encoder(schema)
+}
+
+/// Every option of every format, for a connector to list beside its own.
+pub fn options() -> Vec<OptionSpec> {
+    let mut options =
+        vec![OptionSpec::new("format", "How records are written down: csv, json, raw.")];
+    options.extend(csv::OPTIONS);
+    options.extend(json::OPTIONS);
+    options
+}
+
+/// Refuses Flink's option to drop bad records in the format: here the source decides, and counts.
+fn refuse_ignoring_errors(options: &Options, name: &str) -> Result<()> {
+    match options.parsed::<bool>(name)? {
+        Some(true) => Err(Error::option(
+            name,
+            format!("'{name}' is decided for the whole table here: write 'on-error' = 'skip'"),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,160 @@
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::*;
+use arrow::array::{Array, RecordBatch};
+use arrow::csv::{QuoteStyle, ReaderBuilder, WriterBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Decoder;
+use crate::testing::{check_counts, decode_all, encode_all, micros, scalar_rows, schema};
+
+fn decoder(schema: &SchemaRef) -> Box<dyn Decoder> {
+    Box::new(CsvFormat::default().decoder(schema.clone()).unwrap())
+}
+
+fn read(columns: &[(&str, DataType)], lines: &[&str]) -> RecordBatch {
+    decode_all(decoder(&schema(columns)).as_mut(), lines.iter().map(|line| line.as_bytes()))
+}
+
+fn reason(columns: &[(&str, DataType)], line: &str) -> String {
+    decoder(&schema(columns)).decode(line.as_bytes()).unwrap_err()
+}
+
+/// The batch as `arrow-csv` reads it.
+fn oracle(schema: SchemaRef, text: &[u8]) -> RecordBatch {
+    let builder = ReaderBuilder::new(schema);
+    builder.build(Cursor::new(text)).unwrap().next().unwrap().unwrap()
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back_and_the_oracle_agrees(rows in scalar_rows()) {
+        let mut encoder = CsvFormat::default().encoder(rows.schema()).unwrap();
+        let payloads = encode_all(&mut encoder, &rows);
+        let back = decode_all(decoder(&rows.schema()).as_mut(), payloads.iter().map(Vec::as_slice));
+        prop_assert_eq!(&back, &rows);
+        let text: Vec<u8> = payloads.iter().flat_map(|p| [p.as_slice(), b"\n"].concat()).collect();
+        prop_assert_eq!(oracle(rows.schema(), &text), rows);
+    }
+
+    #[test]
+    fn what_arrow_writes_is_read_as_it_was(rows in scalar_rows()) {
+        // Row by row, so that line ends inside quotes are not our concern here.
+        let records: Vec<Vec<u8>> = (0..rows.num_rows()).map(|row| {
+            let mut out = Vec::new();
+            let builder = WriterBuilder::new().with_header(false);
+            let builder = builder.with_quote_style(QuoteStyle::Necessary);
+            builder.build(&mut out).write(&rows.slice(row, 1)).unwrap();
+            out
+        }).collect();
+        let back = decode_all(decoder(&rows.schema()).as_mut(), records.iter().map(Vec::as_slice));
+        prop_assert_eq!(back, rows);
+    }
+
+    #[test]
+    fn damaged_payloads_cost_nothing_but_themselves(
+        rows in scalar_rows(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 20)
+    ) {
+        let mut encoder = CsvFormat::default().encoder(rows.schema()).unwrap();
+        let mut payloads = encode_all(&mut encoder, &rows);
+        for (payload, (at, byte)) in payloads.iter_mut().zip(&damage) {
+            let at = at.index(payload.len());
+            if byte % 4 == 0 { payload.truncate(at) } else { payload[at] = *byte }
+        }
+        let schema = rows.schema();
+        check_counts(&|| decoder(&schema), &payloads);
+    }
+
+    #[test]
+    fn garbage_never_panics(
+        payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 1..10)
+    ) {
+        let schema = schema(&[("a", DataType::Utf8View), ("n", DataType::Int64)]);
+        check_counts(&|| decoder(&schema), &payloads);
+    }
+}
+
+#[test]
+fn empty_fields_are_null_and_quoted_ones_are_empty_strings() {
+    let columns = [("a", DataType::Utf8View), ("n", DataType::Int64), ("b", DataType::Utf8View)];
+    let rows = read(&columns, &[",,", "\"\",\"\",x\r\n", " x , 7 ,\"a \"\"b\"\", c\""]);
+    let a: Vec<_> = rows.column(0).as_string_view().iter().collect();
+    let n: Vec<_> = rows.column(1).as_primitive::<Int64Type>().iter().collect();
+    let b: Vec<_> = rows.column(2).as_string_view().iter().collect();
+    assert_eq!(a, [None, Some(""), Some(" x ")]);
+    assert_eq!(n, [None, None, Some(7)]);
+    assert_eq!(b, [None, Some("x"), Some("a \"b\", c")]);
+}
+
+#[test]
+fn a_reason_says_what_is_wrong_where() {
+    let columns = [("a", DataType::Int64), ("t", micros())];
+    assert_eq!(reason(&columns, "1"), "1 field where 2 are expected");
+    assert_eq!(reason(&columns, "1,,3"), "3 fields where 2 are expected");
+    assert_eq!(reason(&columns, "x,"), "a: 'x' is not a valid BIGINT");
+    assert_eq!(reason(&columns, "1,soon"), "t: 'soon' is not a valid TIMESTAMP");
+    assert_eq!(reason(&columns, "\"1,"), "a quoted field is not closed");
+    assert_eq!(reason(&columns, "\"1\"2,"), "text behind the closing quote of a field");
+}
+
+#[test]
+fn columns_are_found_by_the_names_of_a_header() {
+    let columns =
+        schema(&[("b", DataType::Int64), ("gone", DataType::Int64), ("a", DataType::Utf8View)]);
+    let csv = CsvFormat::default();
+    let mut decoder = csv.decoder_with_header(columns.clone(), b"a,extra,\"b\"\r\n").unwrap();
+    let rows = decode_all(&mut decoder, [b"x,unused,1".as_slice(), b"y,,2"]);
+    let b: Vec<_> = rows.column(0).as_primitive::<Int64Type>().iter().collect();
+    assert_eq!(b, [Some(1), Some(2)]);
+    assert_eq!(rows.column(1).null_count(), 2);
+    assert_eq!(rows.column(2).as_string_view().value(1), "y");
+
+    let refused = |schema: &SchemaRef, header: &str| {
+        csv.decoder_with_header(schema.clone(), header.as_bytes()).err().unwrap().to_string()
+    };
+    assert!(refused(&columns, "x,y").contains("none of the table's columns (b, gone, a)"));
+    assert!(refused(&columns, "a,b,a").contains("names column 'a' twice"));
+    let needed = Schema::new(vec![
+        Field::new("a", DataType::Int64, true),
+        Field::new("id", DataType::Int64, false),
+    ]);
+    assert!(refused(&Arc::new(needed), "a,c").contains("lacks column 'id', which is NOT NULL"));
+}
+
+#[test]
+fn options_change_the_special_characters() {
+    let options =
+        [("csv.field-delimiter", "|"), ("csv.quote-character", "'"), ("csv.null-literal", "NULL")];
+    let csv = CsvFormat::parse(&options.into_iter().collect()).unwrap();
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int64, true)));
+    let columns = schema(&[("a", DataType::Utf8View), ("n", DataType::Int64), ("l", list)]);
+    let mut decoder = csv.decoder(columns.clone()).unwrap();
+    let rows = decode_all(&mut decoder, [b"'x|y'|NULL|1;2".as_slice(), b"NULL|5|", b"'NULL'||7"]);
+    let a: Vec<_> = rows.column(0).as_string_view().iter().collect();
+    assert_eq!(a, [Some("x|y"), None, Some("NULL")]);
+    assert_eq!(rows.column(1).null_count(), 2);
+    assert_eq!(rows.column(2).as_list::<i32>().value(0).len(), 2);
+    let written = encode_all(&mut csv.encoder(columns).unwrap(), &rows);
+    assert_eq!(written.concat(), b"'x|y'|NULL|1;2NULL|5|NULL'NULL'|NULL|7");
+    for (name, value) in [
+        ("csv.field-delimiter", "ab"),
+        ("csv.quote-character", ","),
+        ("csv.ignore-parse-errors", "true"),
+    ] {
+        let error = CsvFormat::parse(&[(name, value)].into_iter().collect()).unwrap_err();
+        assert!(error.wrong_option().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn nested_columns_are_refused_by_name() {
+    let fields = vec![Field::new("x", DataType::Int64, true)];
+    let columns = schema(&[("r", DataType::Struct(fields.into()))]);
+    let error = CsvFormat::default().decoder(columns).err().unwrap();
+    assert!(error.to_string().contains("column 'r': CSV cannot hold ROW"));
+}

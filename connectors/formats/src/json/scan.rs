@@ -1,0 +1,311 @@
+//! A scanner over the bytes of one JSON text, which must be valid UTF-8.
+
+use std::borrow::Cow;
+
+use crate::column::{Bad, Fit, clipped};
+
+/// How deep arrays and objects may be nested.
+pub(super) const DEPTH_MAX: usize = 128;
+
+/// Where in a JSON text we are.
+pub(super) struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next byte that is no white space, without taking it; 0 at the end.
+    #[inline]
+    pub(super) fn peek(&mut self) -> u8 {
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return *byte,
+                None => return 0,
+            }
+        }
+    }
+
+    /// Takes the next byte that is no white space, which must be `wanted`.
+    #[inline]
+    pub(super) fn expect(&mut self, wanted: u8) -> Fit {
+        if self.peek() == wanted && self.at < self.bytes.len() {
+            self.at += 1;
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("'{}'", char::from(wanted))))
+        }
+    }
+
+    /// After an element: true where another follows, false where `close` ends them.
+    #[inline]
+    pub(super) fn more(&mut self, close: u8) -> Fit<bool> {
+        match self.peek() {
+            b',' => {
+                self.at += 1;
+                Ok(true)
+            }
+            byte if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => Err(self.unexpected(&format!("',' or '{}'", char::from(close)))),
+        }
+    }
+
+    /// Takes the opening byte (seen before); true where `close` follows at once.
+    #[inline]
+    pub(super) fn open(&mut self, close: u8) -> bool {
+        self.at += 1;
+        let empty = self.peek() == close;
+        self.at += usize::from(empty);
+        empty
+    }
+
+    /// Nothing but white space may follow.
+    pub(super) fn end(&mut self) -> Fit {
+        self.peek();
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(self.unexpected("the end of the record"))
+        }
+    }
+
+    /// What is wrong where we are, `wanted` being what should stand there.
+    #[cold]
+    pub(super) fn unexpected(&self, wanted: &str) -> Box<Bad> {
+        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        let found = if rest.is_empty() {
+            "the record ends".to_owned()
+        } else {
+            format!("'{}' stands", clipped(&rest[..rest.len().min(16)]))
+        };
+        Bad::new(format!("{found} at byte {} where {wanted} is expected", self.at))
+    }
+
+    /// The key of the next field, and the colon behind it.
+    #[inline]
+    pub(super) fn key(&mut self) -> Fit<Cow<'a, [u8]>> {
+        if self.peek() != b'"' {
+            return Err(self.unexpected("a field name"));
+        }
+        let key = self.string()?;
+        self.expect(b':')?;
+        Ok(key)
+    }
+
+    /// A string, unescaped; its opening quote is where we are.
+    #[inline]
+    pub(super) fn string(&mut self) -> Fit<Cow<'a, [u8]>> {
+        let start = self.at + 1;
+        let end = self.plain(start);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(Cow::Borrowed(&self.bytes[start..end]));
+        }
+        self.escaped_string(start, end).map(Cow::Owned)
+    }
+
+    /// Where the first quote, backslash or control character is, from `at` on.
+    #[inline]
+    fn plain(&self, mut at: usize) -> usize {
+        while let Some(word) = self.bytes.get(at..at + 8) {
+            let word: [u8; 8] = word.try_into().expect("the slice has eight bytes");
+            let special = special_bytes(u64::from_le_bytes(word));
+            if special != 0 {
+                return at + special.trailing_zeros() as usize / 8;
+            }
+            at += 8;
+        }
+        while let Some(byte) = self.bytes.get(at) {
+            if matches!(byte, b'"' | b'\\' | 0..=0x1f) {
+                break;
+            }
+            at += 1;
+        }
+        at
+    }
+
+    fn escaped_string(&mut self, start: usize, first: usize) -> Fit<Vec<u8>> {
+        let mut text = self.bytes[start..first].to_vec();
+        self.at = first;
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(text);
+                }
+                Some(b'\\') => self.escape(&mut text)?,
+                Some(_) => {
+                    return Err(Bad::new(format!(
+                        "a control character at byte {} in a string must be escaped",
+                        self.at
+                    )));
+                }
+                None => return Err(self.unexpected("the closing quote of a string")),
+            }
+            let end = self.plain(self.at);
+            text.extend_from_slice(&self.bytes[self.at..end]);
+            self.at = end;
+        }
+    }
+
+    fn escape(&mut self, text: &mut Vec<u8>) -> Fit {
+        let letter = self.bytes.get(self.at + 1).copied().unwrap_or(0);
+        let plain = match letter {
+            b'"' | b'\\' | b'/' => letter,
+            b'b' => 8,
+            b'f' => 12,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => return self.unicode_escape(text),
+            _ => return Err(self.unexpected("a valid escape")),
+        };
+        text.push(plain);
+        self.at += 2;
+        Ok(())
+    }
+
+    fn unicode_escape(&mut self, text: &mut Vec<u8>) -> Fit {
+        let first = self.hex4(self.at)?;
+        let (code, length) = match first {
+            0xd800..=0xdbff => {
+                let second = self.hex4(self.at + 6)?;
+                if !(0xdc00..=0xdfff).contains(&second) {
+                    return Err(self.unexpected("a pair of surrogates"));
+                }
+                (0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12)
+            }
+            code => (code, 6),
+        };
+        let Some(letter) = char::from_u32(code) else {
+            return Err(self.unexpected("a pair of surrogates"));
+        };
+        text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        self.at += length;
+        Ok(())
+    }
+
+    /// The number of `\uXXXX` at `at`.
+    fn hex4(&self, at: usize) -> Fit<u32> {
+        let escape = self.bytes.get(at..at + 6).filter(|escape| escape.starts_with(b"\\u"));
+        let digits = escape.and_then(|escape| {
+            escape[2..].iter().try_fold(0, |code, digit| {
+                char::from(*digit).to_digit(16).map(|digit| code << 4 | digit)
+            })
+        });
+        digits.ok_or_else(|| self.unexpected("'\\u' and four hexadecimal digits"))
+    }
+
+    /// A number, as it is written, and whether it has neither fraction nor exponent.
+    #[inline]
+    pub(super) fn number(&mut self) -> Fit<(&'a [u8], bool)> {
+        let start = self.at;
+        self.at += usize::from(self.bytes.get(start) == Some(&b'-'));
+        let first = self.bytes.get(self.at).copied();
+        let digits = self.digits();
+        if digits == 0 || (digits > 1 && first == Some(b'0')) {
+            self.at = start;
+            return Err(self.unexpected("a value"));
+        }
+        let whole = self.at;
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            if self.digits() == 0 {
+                return Err(self.unexpected("a digit"));
+            }
+        }
+        if let Some(b'e' | b'E') = self.bytes.get(self.at) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.bytes.get(self.at), Some(b'+' | b'-')));
+            if self.digits() == 0 {
+                return Err(self.unexpected("a digit"));
+            }
+        }
+        Ok((&self.bytes[start..self.at], self.at == whole))
+    }
+
+    #[inline]
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    /// Takes `word` (`true`, `false`, `null`).
+    #[inline]
+    pub(super) fn literal(&mut self, word: &'static str) -> Fit {
+        if self.bytes[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            Err(self.unexpected("a value"))
+        }
+    }
+
+    /// Takes any value, `depth` arrays and objects deep, and returns its text.
+    pub(super) fn any(&mut self, depth: usize) -> Fit<&'a [u8]> {
+        let first = self.peek();
+        let start = self.at;
+        match first {
+            b'"' => {
+                self.string()?;
+            }
+            b't' => self.literal("true")?,
+            b'f' => self.literal("false")?,
+            b'n' => self.literal("null")?,
+            b'{' => {
+                check_depth(depth)?;
+                let mut more = !self.open(b'}');
+                while more {
+                    self.key()?;
+                    self.any(depth + 1)?;
+                    more = self.more(b'}')?;
+                }
+            }
+            b'[' => {
+                check_depth(depth)?;
+                let mut more = !self.open(b']');
+                while more {
+                    self.any(depth + 1)?;
+                    more = self.more(b']')?;
+                }
+            }
+            _ => {
+                self.number()?;
+            }
+        }
+        Ok(&self.bytes[start..self.at])
+    }
+}
+
+/// Refuses an array or object that lies `depth` deep.
+#[inline]
+pub(super) fn check_depth(depth: usize) -> Fit {
+    if depth < DEPTH_MAX {
+        return Ok(());
+    }
+    Err(Bad::new(format!("arrays and objects are nested more than {DEPTH_MAX} deep")))
+}
+
+/// For eight bytes the high bits of those that are a quote, a backslash or a control character;
+/// exact up to and including the lowest of them ("Determine if a word has a zero byte", S. E.
+/// Anderson, Bit Twiddling Hacks).
+#[inline]
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let quote = zero_in(word ^ (ONES * b'"' as u64));
+    let backslash = zero_in(word ^ (ONES * b'\\' as u64));
+    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+    quote | backslash | control
+}
