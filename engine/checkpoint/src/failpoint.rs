@@ -30,9 +30,11 @@ pub enum Point {
     WriteStaged,
     /// All files of the epoch are durable; there is no manifest.
     BeforePublish,
-    /// The manifest is in a temporary file (file systems only).
+    /// The manifest is in a temporary file (file systems only). Passed at a run's start too, which
+    /// takes its number in the same way.
     AfterTemp,
-    /// The manifest has its name, which the disk may not know yet (file systems only).
+    /// The manifest has its name, which the disk may not know yet (file systems only). Passed at a
+    /// run's start too.
     AfterRename,
     /// The epoch exists. Nobody outside knows.
     AfterPublish,

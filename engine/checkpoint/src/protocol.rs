@@ -16,8 +16,8 @@
 //! before is committed; only what is published is committed, and every published epoch is.
 //!
 //! What an abandoned epoch leaves to its successor: the increments of state are lost with it, so the
-//! next epoch is `full`; the staged output is **not** lost, the runtime hands it over again, in
-//! order, with the next epoch's.
+//! next epoch is `full`. The staged output is **not** lost: what writers have handed over for it, or
+//! still do, the runtime keeps in memory and commits with the next epoch, before that epoch's own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -114,7 +114,7 @@ impl Store for FsStore {
     fn create(&self, path: &str, bytes: &[u8]) -> Result<Created> {
         let file = self.file(path)?;
         self.sync_folders()?;
-        if file.exists() {
+        if file.try_exists().map_err(|e| failure("cannot look for", &file, e))? {
             return Ok(Created::Taken);
         }
         let mut temporary = file.clone().into_os_string();

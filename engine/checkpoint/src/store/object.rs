@@ -39,7 +39,7 @@ impl ObjectStoreAdapter {
         } else {
             let unknown = |_| wrong(format!("a URL `{}://…` cannot be used", parsed.scheme()));
             let (store, path) =
-                object_store::parse_url_opts(&parsed, std::env::vars()).map_err(unknown)?;
+                object_store::parse_url_opts(&parsed, environment()).map_err(unknown)?;
             (store.into(), path)
         };
         let root = if folder.is_empty() { path } else { path.join(folder) };
@@ -118,6 +118,12 @@ impl Store for ObjectStoreAdapter {
             Err(e) => Err(failure("delete", &at, e)),
         }
     }
+}
+
+/// The variables that are text: keys and regions of object stores are set by them.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The store behind a `memory:` URL: one for each URL, for as long as the process lives, so that a

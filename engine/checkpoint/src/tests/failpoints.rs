@@ -13,9 +13,12 @@ use crate::folder::CheckpointFolder;
 const TASK: &str = "TIDEMILL_TEST_FAILPOINT_TASK";
 const FOLDER: &str = "TIDEMILL_TEST_FAILPOINT_FOLDER";
 
-/// How often epoch 1 passes a point.
+/// How often a run passes a point until the end of epoch 1: twice where there are two shards, or
+/// where the start of the run passes it too.
 fn passes(point: Point) -> usize {
-    if matches!(point, Point::WriteState | Point::WriteStaged) { 2 } else { 1 }
+    let by_shard = matches!(point, Point::WriteState | Point::WriteStaged);
+    let at_start = matches!(point, Point::AfterTemp | Point::AfterRename);
+    if by_shard || at_start { 2 } else { 1 }
 }
 
 /// The points that this crate passes by itself when it writes a checkpoint.
@@ -29,7 +32,7 @@ fn exists_after(point: Point) -> bool {
     matches!(point, Point::AfterRename | Point::AfterPublish | Point::Retain)
 }
 
-fn child(task: &str, url: &str, failpoints: &str) -> Output {
+fn run_child(task: &str, url: &str, failpoints: &str) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "tests::failpoints::child", "--nocapture"]);
     command.env(TASK, task).env(FOLDER, url).env("FAILPOINTS", failpoints);
@@ -83,7 +86,7 @@ fn a_failure_or_a_kill_in_any_phase_leaves_an_epoch_whole_or_invisible() {
             let dir = tempfile::tempdir().unwrap();
             let url = dir.path().to_str().unwrap();
             let failpoints = format!("{}={}*off->{action}", point.name(), passes(point));
-            let output = child("fail", url, &failpoints);
+            let output = run_child("fail", url, &failpoints);
             let killed = output.status.code().is_none();
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             assert_eq!(killed, action.contains("abort"), "{failpoints}: {text}");
@@ -106,7 +109,7 @@ fn a_stall_in_any_phase_ends_well() {
         let dir = tempfile::tempdir().unwrap();
         let url = dir.path().to_str().unwrap();
         let failpoints = format!("{}={}*off->pause", point.name(), passes(point));
-        let output = child("stall", url, &failpoints);
+        let output = run_child("stall", url, &failpoints);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{failpoints}: {text}");
         assert_goes_on(url, 2, &failpoints);
@@ -117,7 +120,7 @@ fn a_stall_in_any_phase_ends_well() {
 fn a_mistake_in_the_variable_is_no_silent_success() {
     for failpoints in ["checkpoint::nonsense=return", "checkpoint::retain=explode"] {
         let dir = tempfile::tempdir().unwrap();
-        let output = child("fail", dir.path().to_str().unwrap(), failpoints);
+        let output = run_child("fail", dir.path().to_str().unwrap(), failpoints);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && text.contains("FAILPOINTS"), "{text}");
     }
