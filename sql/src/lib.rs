@@ -1,1 +1,128 @@
-//! Flink SQL job files.
+//! Flink SQL job files, planned into dataflow graphs.
+//!
+//! ```text
+//! text ─▶ tokens ─▶ statements ─▶ tables, views ─▶ syntax tree ─▶ logical plan ─▶ graph
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `token`, `statement`, `types`, `interval` | reading the file, DDL by hand |
+//! | `catalog`, `settings` | what is declared, checked at once |
+//! | `windowing`, `rewrite` | Flink's syntax that the parser of queries lacks; what is refused |
+//! | `functions` | what can be called |
+//! | `context`, `query` | DataFusion's planner: names, types, simplification |
+//! | `lower`, `aggregate`, `relation`, `sink` | logical plan to graph |
+//! | `diagnostic`, `explain_error` | all errors of a file, each at its place |
+//!
+//! This crate knows no connector and no runtime: connectors come in through their factories, and
+//! what goes out is a [`Graph`]. Invariant: a job either means here what it means in Flink, or it is
+//! refused with a reason at the position of what is wrong.
+
+#![deny(missing_docs)]
+
+mod aggregate;
+mod catalog;
+mod context;
+mod diagnostic;
+mod explain_error;
+mod functions;
+mod interval;
+mod job;
+mod lower;
+mod query;
+mod relation;
+mod rewrite;
+mod settings;
+mod sink;
+mod statement;
+mod token;
+mod types;
+mod windowing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion_expr::{AggregateUDF, ScalarUDF};
+use tidemill_core::dead_letter::OnError;
+use tidemill_core::graph::{Graph, NodeId};
+use tidemill_core::table::ConnectorFactory;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+
+/// What job files may use: connectors, and functions of one's own.
+#[derive(Clone)]
+pub struct Registry {
+    connectors: Vec<Arc<dyn ConnectorFactory>>,
+    scalars: Vec<Arc<ScalarUDF>>,
+    aggregates: Vec<Arc<AggregateUDF>>,
+    default_on_error: OnError,
+}
+
+impl Registry {
+    /// These connectors, the built-in functions, and sources that fail on a bad record unless
+    /// their table says otherwise.
+    pub fn new(connectors: Vec<Arc<dyn ConnectorFactory>>) -> Self {
+        Self {
+            connectors,
+            scalars: Vec::new(),
+            aggregates: Vec::new(),
+            default_on_error: OnError::Fail,
+        }
+    }
+
+    /// The same with a scalar function; it hides a built-in one of its name.
+    #[must_use]
+    pub fn with_udf(mut self, function: Arc<ScalarUDF>) -> Self {
+        self.scalars.push(function);
+        self
+    }
+
+    /// The same with an aggregate function; it hides a built-in one of its name.
+    #[must_use]
+    pub fn with_udaf(mut self, function: Arc<AggregateUDF>) -> Self {
+        self.aggregates.push(function);
+        self
+    }
+
+    /// The same with another `'on-error'` for tables that do not say it.
+    #[must_use]
+    pub fn with_default_on_error(mut self, on_error: OnError) -> Self {
+        self.default_on_error = on_error;
+        self
+    }
+}
+
+/// A job file as it will run.
+pub struct PlannedJob {
+    /// What is computed.
+    pub graph: Graph,
+    /// Every `SET`, keys and values checked.
+    pub settings: BTreeMap<String, String>,
+    /// The sinks, in the order in which the file first inserts into them.
+    pub inserts: Vec<PlannedInsert>,
+    /// What Flink would not take, each with its position.
+    pub portability: Vec<String>,
+}
+
+/// A table that the job writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedInsert {
+    /// The table's name.
+    pub table: String,
+    /// Its sink in the graph.
+    pub node: NodeId,
+}
+
+/// Plans a job file. `file_name` stands in errors; `env` gives the variables that string literals
+/// may name.
+///
+/// # Errors
+/// All that is wrong with the file, each at its position.
+pub fn plan(
+    file_name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    registry: &Registry,
+) -> Result<PlannedJob, Diagnostics> {
+    job::plan(file_name, text, env, registry)
+}

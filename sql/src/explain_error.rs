@@ -1,0 +1,112 @@
+//! Errors of DataFusion's planner, told in the words of a job file and at a position in it.
+
+use datafusion_common::{DataFusionError, SchemaError};
+use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+
+use crate::diagnostic::Problem;
+use crate::token::span_of;
+use crate::types::in_sql_words;
+
+/// The error, at the token that it is about.
+pub(crate) fn problem(error: &DataFusionError, tokens: &[TokenWithSpan]) -> Problem {
+    if let DataFusionError::External(inner) = error.find_root()
+        && let Some(problem) = inner.downcast_ref::<Problem>()
+    {
+        return problem.clone();
+    }
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(from_datafusion);
+    if let DataFusionError::SchemaError(schema_error, _) = error.find_root() {
+        return of_schema(schema_error, span, tokens);
+    }
+    let message = error.find_root().message().into_owned();
+    if let Some(problem) = not_grouped(&message, span, tokens) {
+        return problem;
+    }
+    let message = clean(&message);
+    let span = span.or_else(|| mentioned(&message, tokens)).unwrap_or_else(|| start(tokens));
+    Problem::new(span, message)
+}
+
+fn from_datafusion(span: datafusion_common::Span) -> Span {
+    let location = |at: datafusion_common::Location| Location::new(at.line, at.column);
+    Span::new(location(span.start), location(span.end))
+}
+
+fn of_schema(error: &SchemaError, span: Option<Span>, tokens: &[TokenWithSpan]) -> Problem {
+    let at = |name: &str| span.or_else(|| find(name, tokens)).unwrap_or_else(|| start(tokens));
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let span = field.spans.first().map(from_datafusion).or(span);
+            let span = span.or_else(|| find(&field.name, tokens)).unwrap_or_else(|| start(tokens));
+            let mut names: Vec<&str> = valid_fields.iter().map(|c| c.name.as_str()).collect();
+            names.dedup();
+            let written = match &field.relation {
+                Some(relation) => format!("{}.{}", relation.table(), field.name),
+                None => field.name.clone(),
+            };
+            Problem::new(span, format!("unknown column '{written}'")).suggest_or_list(
+                &field.name,
+                "columns",
+                names,
+            )
+        }
+        SchemaError::AmbiguousReference { field } => {
+            Problem::new(at(&field.name), format!("column '{}' is ambiguous", field.name))
+                .help("several columns have this name: rename one with AS")
+        }
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => {
+            Problem::new(at(name), format!("two columns are called '{name}'"))
+                .help("rename one with AS")
+        }
+    }
+}
+
+fn not_grouped(message: &str, span: Option<Span>, tokens: &[TokenWithSpan]) -> Option<Problem> {
+    let (before, _) = message.split_once(" must appear in the GROUP BY clause")?;
+    let column = before.rsplit('"').nth(1).or_else(|| before.rsplit(' ').next())?;
+    let name = column.rsplit('.').next()?.trim_matches('"');
+    let span = span.or_else(|| find(name, tokens)).unwrap_or_else(|| start(tokens));
+    Some(
+        Problem::new(span, format!("column '{name}' is neither grouped by nor aggregated"))
+            .help(format!("add '{name}' to GROUP BY, or aggregate it: MAX({name})")),
+    )
+}
+
+/// The first line, without the library's prefixes and type names.
+fn clean(message: &str) -> String {
+    let mut text = message.lines().next().unwrap_or_default();
+    for prefix in ["Error during planning: ", "This feature is not implemented: "] {
+        text = text.strip_prefix(prefix).unwrap_or(text);
+    }
+    // Candidates are listed in the notation of another language.
+    let text = text.split(" Candidate functions").next().unwrap_or(text);
+    let text = text.split(". No function matches").next().unwrap_or(text);
+    in_sql_words(text)
+}
+
+/// A token that the message quotes or calls.
+fn mentioned(message: &str, tokens: &[TokenWithSpan]) -> Option<Span> {
+    let separators = |c: char| !(c.is_alphanumeric() || c == '_');
+    message.split(separators).filter(|word| word.len() > 1).find_map(|word| {
+        let is_it = |token: &&TokenWithSpan| match &token.token {
+            Token::Word(found) => {
+                found.value == word
+                    || (found.keyword == datafusion_sql::sqlparser::keywords::Keyword::NoKeyword
+                        && found.value.eq_ignore_ascii_case(word))
+            }
+            _ => false,
+        };
+        tokens.iter().find(is_it).map(|token| token.span)
+    })
+}
+
+/// Where a name stands, in its own case.
+pub(crate) fn find(name: &str, tokens: &[TokenWithSpan]) -> Option<Span> {
+    let is_it = |token: &&TokenWithSpan| matches!(&token.token, Token::Word(w) if w.value == name);
+    tokens.iter().find(is_it).map(|token| token.span)
+}
+
+fn start(tokens: &[TokenWithSpan]) -> Span {
+    tokens.first().map_or_else(|| span_of(tokens), |token| token.span)
+}
