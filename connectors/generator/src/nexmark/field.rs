@@ -43,6 +43,9 @@ pub(crate) struct Field {
     make: fn(&Events<'_>) -> Result<ArrayRef>,
 }
 
+/// How the text of a field is made.
+type MakeText = fn(&mut Random) -> String;
+
 /// A family of types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -198,13 +201,13 @@ impl Events<'_> {
         Arc::new(Int64Array::from_iter_values(numbers))
     }
 
-    fn texts(&self, draw: u64, text: fn(&mut Random) -> String) -> ArrayRef {
+    fn texts(&self, draw: u64, text: MakeText) -> ArrayRef {
         let texts = self.random(draw).map(|(_, mut random)| Some(text(&mut random)));
         Arc::new(texts.collect::<StringViewArray>())
     }
 
     /// Length of a text of event `n`, for the filler.
-    fn length(&self, n: u64, draw: u64, text: fn(&mut Random) -> String) -> u64 {
+    fn length(&self, n: u64, draw: u64, text: MakeText) -> u64 {
         text(&mut self.config.stream(draw).at(n)).len() as u64
     }
 
@@ -279,7 +282,7 @@ fn expires(events: &Events<'_>) -> ArrayRef {
 }
 
 fn person_extra(events: &Events<'_>) -> Result<ArrayRef> {
-    let texts: [(u64, fn(&mut Random) -> String); 5] = [
+    let texts: [(u64, MakeText); 5] = [
         (draw::PERSON_NAME, name),
         (draw::PERSON_EMAIL, email),
         (draw::PERSON_CARD, card),

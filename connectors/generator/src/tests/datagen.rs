@@ -170,7 +170,8 @@ fn wrong_options_are_named() {
     let wrong = |data_type: DataType, options: &[(&str, &str)]| {
         refused(&DatagenFactory, vec![column("c", data_type)], options)
     };
-    let cases: &[(DataType, &[(&str, &str)], &str)] = &[
+    type Case<'a> = (DataType, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
         (DataType::Int8, &[("fields.c.max", "200")], "fields.c.max"),
         (DataType::Int8, &[("fields.c.length", "2")], "fields.c.length"),
         (DataType::Int8, &[("fields.x.min", "2")], "fields.x.min"),
