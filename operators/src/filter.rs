@@ -65,7 +65,11 @@ impl OperatorFactory for Filter {
 impl Operator for Filter {
     fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let (batch, results) = reject::apply(&self.predicate, batch, out)?;
-        let keep = prep_null_mask_filter(results.column(0).as_boolean());
+        let predicate = results.column(0).as_boolean();
+        let keep = match predicate.nulls() {
+            Some(_) => prep_null_mask_filter(predicate),
+            None => predicate.clone(),
+        };
         let kept = keep.true_count();
         if kept < batch.len() {
             out.account(Fate::Filtered, batch.len() - kept);
