@@ -12,7 +12,8 @@ use datafusion_physical_expr::expressions::{Literal, cast};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use tidemill_core::Result;
 
-use super::{AggregateSpec, failed};
+use super::AggregateSpec;
+use crate::failed;
 
 /// A call over rows of `input`, with arguments of the types that the function takes.
 #[derive(Debug, Clone)]

@@ -19,10 +19,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
-use datafusion_common::DataFusionError;
 use datafusion_expr::{AggregateUDF, EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
-use tidemill_core::{Error, ErrorKind, Result};
+use tidemill_core::{Error, Result};
+
+use crate::failed;
 
 mod call;
 mod exact;
@@ -146,7 +147,13 @@ impl Aggregate {
             Strategy::Ordered(_) => "ordered",
         };
         let result = self.result.data_type();
-        format!("{strategy} {} -> {result} [{}]", self.call, columns.join(", "))
+        let inputs: Vec<_> = self.inputs.iter().map(ToString::to_string).collect();
+        format!(
+            "{strategy} {} of ({}) -> {result} [{}]",
+            self.call,
+            inputs.join(", "),
+            columns.join(", ")
+        )
     }
 
     /// The call as SQL, for `explain`.
@@ -177,9 +184,4 @@ fn plan(spec: &AggregateSpec, input: &SchemaRef, time: usize) -> Result<Aggregat
         Strategy::Ordered(plan) => vec![plan.state_field()],
     };
     Ok(aggregate)
-}
-
-/// An error of DataFusion's as one of the engine's.
-fn failed(error: DataFusionError) -> Error {
-    Error::new(ErrorKind::Internal, error.strip_backtrace())
 }

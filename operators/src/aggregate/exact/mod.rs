@@ -18,4 +18,7 @@ mod natural;
 mod spill;
 mod wide;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use accumulator::{Statistic, state_fields};

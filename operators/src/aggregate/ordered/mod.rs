@@ -31,7 +31,7 @@ use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use tidemill_core::{Error, Result};
 
 use super::call::Call;
-use super::failed;
+use crate::failed;
 use accumulator::OrderedRows;
 
 /// Which of a group's rows its result needs, and so its state keeps.
