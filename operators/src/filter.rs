@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::Array;
 use arrow::array::cast::AsArray;
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, SchemaRef};
