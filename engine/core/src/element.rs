@@ -14,6 +14,8 @@ pub type Epoch = u64;
 
 /// One element of a stream. The order of elements on a channel is never changed.
 #[derive(Debug, Clone)]
+// Elements are moved one batch at a time: a box would cost more than the space that it saves.
+#[allow(clippy::large_enum_variant)]
 pub enum Element {
     /// Rows.
     Batch(Batch),
