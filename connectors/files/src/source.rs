@@ -1,0 +1,195 @@
+//! Files as a source: every file is a split.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use tidemill_core::source::{Offset, ReaderContext, Source, SplitId, SplitReader};
+use tidemill_core::{Epoch, Error, Result};
+use tidemill_formats::Format;
+use tidemill_formats::csv::CsvFormat;
+use tidemill_formats::json::JsonFormat;
+
+use crate::chunk::Limits;
+use crate::columnar::ParquetReader;
+use crate::constants::{Constants, Plan};
+use crate::location::Location;
+use crate::text::{TextReader, TextSplit};
+
+/// What is in the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Records of text, compressed where the file's name ends in `.gz` or `.zst`.
+    Text(Format),
+    /// Parquet.
+    Parquet,
+}
+
+impl FileFormat {
+    /// The name, as in `'format'`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Text(Format::Csv(_)) => "csv",
+            Self::Text(Format::Json(_)) => "json",
+            Self::Text(Format::Raw) => "raw",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
+/// Where files are, before it is said what is in them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use tidemill_files::FileSource;
+///
+/// let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+/// let numbers = FileSource::new("numbers/*.csv").csv(schema).with_header();
+/// ```
+#[derive(Debug, Clone)]
+pub struct FileSource {
+    location: Location,
+}
+
+impl FileSource {
+    /// The files of `path`: a file, a folder with all below it, or a glob.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { location: Location::local(path) }
+    }
+
+    /// They are CSV; columns go by position.
+    pub fn csv(self, schema: SchemaRef) -> FormattedFiles {
+        self.format(FileFormat::Text(Format::Csv(CsvFormat::default())), schema)
+    }
+
+    /// They are JSON, one object a line.
+    pub fn json(self, schema: SchemaRef) -> FormattedFiles {
+        self.format(FileFormat::Text(Format::Json(JsonFormat::default())), schema)
+    }
+
+    /// They are lines of text or bytes, for the only column of `schema`.
+    pub fn raw(self, schema: SchemaRef) -> FormattedFiles {
+        self.format(FileFormat::Text(Format::Raw), schema)
+    }
+
+    /// They are Parquet; columns go by name.
+    pub fn parquet(self, schema: SchemaRef) -> FormattedFiles {
+        self.format(FileFormat::Parquet, schema)
+    }
+
+    /// They are of this format.
+    pub fn format(self, format: FileFormat, schema: SchemaRef) -> FormattedFiles {
+        FormattedFiles::new(self.location, format, schema, Plan::default())
+    }
+}
+
+/// Files of one format as a source.
+#[derive(Debug, Clone)]
+pub struct FormattedFiles {
+    location: Location,
+    format: FileFormat,
+    schema: SchemaRef,
+    plan: Plan,
+    stored: SchemaRef,
+    limits: Limits,
+}
+
+impl FormattedFiles {
+    pub(crate) fn new(
+        location: Location,
+        format: FileFormat,
+        schema: SchemaRef,
+        plan: Plan,
+    ) -> Self {
+        let stored = plan.stored(&schema);
+        Self { location, format, schema, plan, stored, limits: Limits::default() }
+    }
+
+    /// CSV files begin with a line of column names, and columns go by these. No effect on others.
+    #[must_use]
+    pub fn with_header(mut self) -> Self {
+        if let FileFormat::Text(Format::Csv(csv)) = &mut self.format {
+            csv.header = true;
+        }
+        self
+    }
+
+    /// Column number `column` of the schema is metadata of the file: `file.path`, `file.name`,
+    /// `file.size` or `file.modification-time`.
+    ///
+    /// # Errors
+    /// A configuration error where there is no such key, or the column has another type.
+    pub fn with_metadata(mut self, column: usize, key: &str) -> Result<Self> {
+        self.plan.metadata.push((column, key.to_owned()));
+        self.plan.check(&self.schema)?;
+        self.stored = self.plan.stored(&self.schema);
+        Ok(self)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_limits(mut self, chunk_bytes: usize, record_bytes_max: usize) -> Self {
+        self.limits = Limits { chunk_bytes, record_bytes_max };
+        self
+    }
+
+    /// Whether the format can hold the columns.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.plan.check(&self.schema)?;
+        if self.stored.fields().is_empty() {
+            let message = "the table has no column that stands in the files: declare one";
+            return Err(Error::configuration(message));
+        }
+        match &self.format {
+            FileFormat::Text(format) => format.decoder(self.stored.clone()).map(drop),
+            FileFormat::Parquet => Ok(()),
+        }
+    }
+}
+
+impl Source for FormattedFiles {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn splits(&self) -> Result<Vec<SplitId>> {
+        self.location.splits()
+    }
+
+    fn open(
+        &self,
+        split: &SplitId,
+        from: Option<&Offset>,
+        _context: &ReaderContext,
+    ) -> Result<Box<dyn SplitReader>> {
+        let path = self.location.file(split);
+        let constants = Constants::of(&path, &self.plan, &self.schema)?;
+        let stored = self.stored.clone();
+        Ok(match &self.format {
+            FileFormat::Parquet => Box::new(ParquetReader::open(&path, stored, constants, from)?),
+            FileFormat::Text(format) => {
+                let limits = self.limits;
+                let split = TextSplit { split, path, format, stored, constants, limits };
+                Box::new(TextReader::open(split, from)?)
+            }
+        })
+    }
+
+    fn checkpointed(&self, _epoch: Epoch, _offsets: &[(SplitId, Offset)]) -> Result<()> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("files {} ({})", self.location.path().display(), self.format.name())
+    }
+}
+
+impl From<FormattedFiles> for Arc<dyn Source> {
+    fn from(files: FormattedFiles) -> Self {
+        Arc::new(files)
+    }
+}
