@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The `tidemill` binary: see [`tidemill::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidemill::cli::main()
+}

@@ -1,0 +1,84 @@
+//! What is done for every row: its slice, its key's hash, its place in the aggregates.
+
+use std::hint::black_box;
+
+use arrow::array::RecordBatch;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tidemill::bench::{WINDOW, engine, input};
+use tidemill::core::Batch;
+use tidemill::core::key::hash_rows;
+use tidemill::core::operator::{Barrier, KeyedFactory, Operator, OperatorContext, Progress};
+use tidemill::core::testing::{Collected, context};
+use tidemill::core::time::END_OF_TIME;
+use tidemill::core::window::AlignedWindow;
+
+const KEYS: u64 = 10_000;
+
+/// Ten seconds of event time: one slice, nearly.
+const ROWS: usize = 1_000_000;
+
+fn batches() -> Vec<RecordBatch> {
+    input::rows(ROWS, KEYS)
+}
+
+fn row_kernels(criterion: &mut Criterion) {
+    let batch = &batches()[1];
+    let rows = batch.num_rows();
+    let window = AlignedWindow::tumbling(WINDOW, 0).expect("the size is positive");
+    let mut group = criterion.benchmark_group("a batch of rows");
+    group.throughput(Throughput::Elements(rows as u64));
+    let (_, times, _) = input::columns(batch);
+    group.bench_function("slice assignment", |bencher| {
+        bencher.iter(|| {
+            let ends = black_box(times).iter().filter_map(|time| window.slice_end(*time));
+            ends.fold(0, i64::wrapping_add)
+        });
+    });
+    let keys = [batch.column(0).clone()];
+    group.bench_function("key hash", |bencher| {
+        bencher.iter(|| hash_rows(black_box(&keys), rows).expect("integers are keys"));
+    });
+    group.finish();
+}
+
+type Make = fn(&dyn KeyedFactory, &OperatorContext) -> tidemill::Result<Box<dyn Operator>>;
+
+/// Rows through a fresh operator to its last result.
+fn feed(operator: &mut dyn Operator, batches: &[RecordBatch]) -> tidemill::Result<Collected> {
+    let mut out = Collected::default();
+    for batch in batches {
+        operator.process(0, Batch::new(batch.clone()), &mut out)?;
+    }
+    operator.barrier(Barrier { epoch: 1, full: false, checkpointed: false }, &mut out)?;
+    while operator.watermark(END_OF_TIME, &mut out)? == Progress::More {}
+    Ok(out)
+}
+
+fn window_operators(criterion: &mut Criterion) {
+    let rows = batches();
+    let factory = engine::aggregate(rows[0].schema()).expect("the benchmark's job is right");
+    let context = OperatorContext { checkpointed: false, ..context(0, 1) };
+    let run = |make: Make, batches: &[RecordBatch]| {
+        let mut operator = make(factory.as_ref(), &context).expect("the operator is made");
+        feed(operator.as_mut(), batches).expect("the rows are aggregated")
+    };
+    let combiner: Make = |factory, context| factory.combiner(context);
+    let partial = run(combiner, &rows).batches.into_iter().map(|batch| batch.rows);
+    let partial: Vec<RecordBatch> = partial.collect();
+    let operators: [(&str, Make, &[RecordBatch]); 3] = [
+        ("combiner, a row", combiner, &rows),
+        ("fused, a row", |factory, context| factory.fused(context), &rows),
+        ("merger, a group", |factory, context| factory.merger(context), &partial),
+    ];
+    let mut group = criterion.benchmark_group("a window of 10 000 keys");
+    group.sample_size(20);
+    for (name, make, batches) in operators {
+        let elements: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        group.throughput(Throughput::Elements(elements as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| run(make, batches)));
+    }
+    group.finish();
+}
+
+criterion_group!(kernels, row_kernels, window_operators);
+criterion_main!(kernels);

@@ -1,0 +1,128 @@
+//! What a contender's results add up to, whatever the order they come in.
+//!
+//! Windows, keys, counts, minima and maxima must agree bit by bit. Sums of floats differ in their
+//! last bits with the order of addition, so they agree within a tolerance: each is weighted by its
+//! group, so that sums cannot change places unnoticed.
+
+/// Largest relative difference between sums that are the same but for the order of addition.
+const TOLERANCE: f64 = 1e-9;
+
+/// The aggregates of one key in one window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowResult {
+    /// The window's end, in microseconds.
+    pub window_end: i64,
+    /// The key.
+    pub key: i64,
+    /// Rows.
+    pub count: i64,
+    /// Sum of their values.
+    pub sum: f64,
+    /// Their smallest value.
+    pub min: f64,
+    /// Their largest value.
+    pub max: f64,
+    /// Their mean.
+    pub avg: f64,
+}
+
+/// A set of results, as a few numbers. The default is that of no results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Checksum {
+    /// How many results.
+    pub results: u64,
+    /// Over all that is exact.
+    pub exact: u64,
+    /// Over the sums.
+    pub sums: f64,
+    /// Over the means.
+    pub means: f64,
+}
+
+impl Checksum {
+    /// Adds a result.
+    #[inline]
+    pub fn add(&mut self, result: &WindowResult) {
+        let parts =
+            [result.key as u64, result.count as u64, result.min.to_bits(), result.max.to_bits()];
+        let hash = parts.iter().fold(mix(result.window_end as u64), |hash, part| mix(hash ^ part));
+        let weight = 0.5 + (hash >> 11) as f64 / (1u64 << 53) as f64;
+        self.results += 1;
+        self.exact = self.exact.wrapping_add(hash);
+        self.sums += weight * result.sum;
+        self.means += weight * result.avg;
+    }
+
+    /// Adds all results that `other` is made of.
+    pub fn merge(&mut self, other: &Self) {
+        self.results += other.results;
+        self.exact = self.exact.wrapping_add(other.exact);
+        self.sums += other.sums;
+        self.means += other.means;
+    }
+
+    /// Whether both are of the same results, but for the order in which floats were added.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.results == other.results
+            && self.exact == other.exact
+            && near(self.sums, other.sums)
+            && near(self.means, other.means)
+    }
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs())
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
+#[inline]
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(key: i64, sum: f64) -> WindowResult {
+        WindowResult { window_end: 10, key, count: 3, sum, min: 1.0, max: 2.0, avg: sum / 3.0 }
+    }
+
+    fn of(results: &[WindowResult]) -> Checksum {
+        let mut checksum = Checksum::default();
+        results.iter().for_each(|result| checksum.add(result));
+        checksum
+    }
+
+    #[test]
+    fn order_means_nothing_and_the_last_bits_of_sums_do_not_either() {
+        let one = of(&[result(1, 0.1 + 0.2 + 4.0), result(2, 5.0), result(3, 6.0)]);
+        let mut other = of(&[result(3, 6.0)]);
+        other.merge(&of(&[result(2, 5.0), result(1, 0.3 + 4.0)]));
+        assert!(one.agrees_with(&other));
+    }
+
+    #[test]
+    fn a_wrong_result_is_noticed_wherever_it_is_wrong() {
+        let right = [result(1, 4.0), result(2, 5.0)];
+        let wrong = |change: fn(&mut WindowResult)| {
+            let mut results = right;
+            change(&mut results[1]);
+            !of(&right).agrees_with(&of(&results))
+        };
+        assert!(wrong(|r| r.window_end += 1));
+        assert!(wrong(|r| r.key += 1));
+        assert!(wrong(|r| r.count += 1));
+        assert!(wrong(|r| r.min = 1.0000001));
+        assert!(wrong(|r| r.max = 2.0000001));
+        assert!(wrong(|r| r.sum += 0.0001));
+        assert!(wrong(|r| r.avg += 0.0001));
+        let swapped = [result(1, 5.0), result(2, 4.0)];
+        assert!(!of(&right).agrees_with(&of(&swapped)), "sums that changed places");
+        assert!(!of(&right).agrees_with(&of(&right[..1])), "a result is missing");
+        assert!(!of(&right).agrees_with(&of(&[right[0], right[0]])), "a result came twice");
+    }
+}

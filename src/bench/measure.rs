@@ -1,0 +1,174 @@
+//! Rounds in which contenders take turns, so that what else the machine does befalls all of them.
+//!
+//! Invariant: every run's results agree with those of the first.
+
+use std::time::{Duration, Instant};
+
+use tidemill_core::{Error, Result};
+use tidemill_runtime::EmitDelay;
+
+use super::checksum::Checksum;
+use super::contenders::Family;
+use super::process;
+
+/// Someone who does the same work as the others.
+pub struct Contender {
+    /// What it is.
+    pub family: Family,
+    /// On how many threads it runs.
+    pub threads: usize,
+    run: Box<dyn Fn() -> Result<Outcome>>,
+}
+
+impl Contender {
+    /// A contender that does its work when `run` is called.
+    pub fn new(
+        family: Family,
+        threads: usize,
+        run: impl Fn() -> Result<Outcome> + 'static,
+    ) -> Self {
+        Self { family, threads, run: Box::new(run) }
+    }
+
+    /// Does the work once.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in it.
+    pub fn run(&self) -> Result<Outcome> {
+        (self.run)()
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// Its results; `None` where they are not looked at.
+    pub checksum: Option<Checksum>,
+    /// From reading to the sink, where that was measured.
+    pub emit_delay: Option<EmitDelay>,
+    /// How many rows it read, where that is not known beforehand.
+    pub rows: Option<u64>,
+}
+
+impl Outcome {
+    /// These results, and nothing else known.
+    pub fn of(checksum: Checksum) -> Self {
+        Self { checksum: Some(checksum), emit_delay: None, rows: None }
+    }
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// From its start to its last result.
+    pub wall: Duration,
+    /// Processor time, to a hundredth of a second.
+    pub cpu: Option<Duration>,
+    /// Most memory in use while it ran, in bytes, the rows in memory included.
+    pub peak_bytes: Option<u64>,
+    /// Of this what it added itself.
+    pub added_bytes: Option<u64>,
+    /// What it came to.
+    pub outcome: Outcome,
+}
+
+/// A contender's measured runs, round by round.
+pub struct Measured {
+    /// What it is.
+    pub family: Family,
+    /// On how many threads it ran.
+    pub threads: usize,
+    /// Its runs.
+    pub samples: Vec<Sample>,
+}
+
+/// Runs every contender once in each round; rounds of the warm-up are not counted. `each_round` is
+/// told the round before it begins.
+///
+/// # Errors
+/// A run that fails, or results that do not agree.
+pub fn measure(
+    contenders: &[Contender],
+    warm_up: usize,
+    runs: usize,
+    each_round: impl Fn(usize),
+) -> Result<Vec<Measured>> {
+    let mut measured: Vec<_> = contenders
+        .iter()
+        .map(|c| Measured { family: c.family, threads: c.threads, samples: Vec::new() })
+        .collect();
+    let mut expected: Option<Checksum> = None;
+    for round in 0..warm_up + runs {
+        each_round(round);
+        for turn in 0..contenders.len() {
+            // Each round begins with another, so that nobody always follows the same one.
+            let index = (turn + round) % contenders.len();
+            let contender = &contenders[index];
+            let sample = sample(contender)?;
+            if let Some(checksum) = sample.outcome.checksum {
+                let expected = *expected.get_or_insert(checksum);
+                if !checksum.agrees_with(&expected) {
+                    return Err(disagreement(contender, &checksum, &expected));
+                }
+            }
+            if round >= warm_up {
+                measured[index].samples.push(sample);
+            }
+        }
+    }
+    Ok(measured)
+}
+
+fn sample(contender: &Contender) -> Result<Sample> {
+    let peak_is_known = process::forget_peak();
+    let memory = process::memory().filter(|_| peak_is_known);
+    let cpu = process::cpu_time();
+    let start = Instant::now();
+    let outcome = contender.run()?;
+    let wall = start.elapsed();
+    let cpu = process::cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+    let peak = memory.and_then(|_| process::memory()).map(|memory| memory.peak);
+    let added = peak.zip(memory).map(|(peak, before)| peak.saturating_sub(before.resident));
+    Ok(Sample { wall, cpu, peak_bytes: peak, added_bytes: added, outcome })
+}
+
+fn disagreement(contender: &Contender, is: &Checksum, expected: &Checksum) -> Error {
+    Error::internal(format!(
+        "{} on {} threads gives other results than those measured before it: {is:?} instead of \
+         {expected:?}. No figure is worth telling until this is mended",
+        contender.family, contender.threads
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn contender(results: u64, runs: &Rc<Cell<usize>>) -> Contender {
+        let runs = runs.clone();
+        Contender::new(Family::HandRows, 1, move || {
+            runs.set(runs.get() + 1);
+            Ok(Outcome::of(Checksum { results, ..Checksum::default() }))
+        })
+    }
+
+    #[test]
+    fn every_contender_runs_once_a_round_and_the_warm_up_does_not_count() {
+        let runs = Rc::default();
+        let contenders = [contender(1, &runs), contender(1, &runs)];
+        let measured = measure(&contenders, 2, 3, |_| {}).unwrap();
+        assert_eq!(runs.get(), 10);
+        assert!(measured.iter().all(|m| m.samples.len() == 3));
+    }
+
+    #[test]
+    fn results_that_differ_are_an_error_and_no_figure() {
+        let runs = Rc::default();
+        let contenders = [contender(1, &runs), contender(2, &runs)];
+        let error = measure(&contenders, 0, 1, |_| {}).err().unwrap();
+        assert!(error.to_string().contains("gives other results"), "{error}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Job files on the command line: reading, planning, settings; `check` and `explain`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tidemill_core::dead_letter::OnError;
+use tidemill_core::table::{ConnectorFactory, parse_duration};
+use tidemill_core::{Error, Result};
+use tidemill_print::Console;
+use tidemill_runtime::{CheckpointSettings, JobSettings};
+use tidemill_sql::{PlannedJob, Registry};
+
+use super::{Failure, OutputFormat};
+use crate::{Job, dead_letters, explain};
+
+/// From the start of one checkpoint to the next, if nothing else is said.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A job file and what overrides its settings.
+#[derive(Debug, Clone, Args)]
+pub struct JobFileArgs {
+    /// The job file.
+    #[arg(value_name = "JOB.sql")]
+    pub job: PathBuf,
+    /// Shards (threads) [default: cores].
+    #[arg(long, value_name = "N")]
+    pub parallelism: Option<usize>,
+    /// Make checkpoints under this folder or URL, and resume from the newest one there.
+    #[arg(long, value_name = "URL")]
+    pub checkpoint_dir: Option<String>,
+    /// From the start of one checkpoint to the next [default: 10s].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub checkpoint_interval: Option<Duration>,
+    /// Ignore the checkpoints that there are, and start from the beginning.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Set an option, as SET in the job file does.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// `tidemill check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    file: JobFileArgs,
+    /// Who errors are for.
+    #[arg(short, long, default_value = "text")]
+    pub output: OutputFormat,
+}
+
+/// `tidemill explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    file: JobFileArgs,
+    /// How to draw it.
+    #[arg(long, default_value = "text")]
+    format: Drawing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Drawing {
+    Text,
+    Mermaid,
+}
+
+/// A job file, planned and with its settings settled.
+pub struct LoadedJob {
+    /// The plan.
+    pub plan: PlannedJob,
+    /// The settings.
+    pub settings: JobSettings,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("'{text}' is not a duration: write 10s or 500ms"))
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// Every connector that the binary has.
+pub fn connectors() -> Vec<Arc<dyn ConnectorFactory>> {
+    let (stdout, stderr) = (Console::stdout(), Console::stderr());
+    vec![
+        Arc::new(tidemill_files::FilesFactory),
+        Arc::new(tidemill_generator::DatagenFactory),
+        Arc::new(tidemill_generator::NexmarkFactory),
+        Arc::new(tidemill_print::PrintFactory::new(stdout, stderr)),
+        Arc::new(tidemill_print::BlackholeFactory),
+    ]
+}
+
+impl JobFileArgs {
+    /// Reads and plans the job file, and settles its settings: flags win over `--set`, `--set` over
+    /// the file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or everything that is wrong in it.
+    pub fn load(&self) -> Result<LoadedJob, Failure> {
+        let name = self.job.display().to_string();
+        let text = std::fs::read_to_string(&self.job).map_err(|error| {
+            Error::configuration(format!("the job file {name} cannot be read")).caused_by(error)
+        })?;
+        let registry = Registry::new(connectors());
+        let variable = |name: &str| std::env::var(name).ok();
+        let mut plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
+        plan.settings.extend(self.set.iter().cloned());
+        let settings = self.settings(&plan.settings)?;
+        if settings.checkpoints.is_some() {
+            // Only the file itself says whether there are checkpoints, and with them bad records
+            // are kept unless a table says otherwise: plan it again, knowing that.
+            let registry = registry.with_default_on_error(OnError::DeadLetter);
+            plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
+        }
+        Ok(LoadedJob { plan, settings })
+    }
+
+    fn settings(&self, set: &BTreeMap<String, String>) -> Result<JobSettings> {
+        let get = |key: &str| set.get(key).map(String::as_str);
+        let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = get("pipeline.name").map(str::to_owned).or_else(|| stem(&self.job));
+        let mut settings = JobSettings::named(name.unwrap_or_else(|| "job".to_owned()));
+        if let Some(text) = get("parallelism.default") {
+            settings.shards = text.parse().map_err(|_| bad(text, "parallelism.default", "a number"))?;
+        }
+        settings.shards = self.parallelism.unwrap_or(settings.shards);
+        let interval = match (self.checkpoint_interval, get("execution.checkpointing.interval")) {
+            (Some(interval), _) => interval,
+            (None, None) => CHECKPOINT_INTERVAL,
+            (None, Some(text)) => parse_duration(text)
+                .ok_or_else(|| bad(text, "execution.checkpointing.interval", "a duration"))?,
+        };
+        let url = self.checkpoint_dir.as_deref().or(get("execution.checkpointing.dir"));
+        settings.checkpoints = url.map(|url| CheckpointSettings {
+            fresh: self.fresh,
+            ..CheckpointSettings::new(url, interval)
+        });
+        Ok(settings)
+    }
+}
+
+fn bad(text: &str, key: &str, wanted: &str) -> Error {
+    Error::option(key, format!("'{key}' = '{text}' is not {wanted}"))
+}
+
+impl LoadedJob {
+    /// The job, ready to start.
+    pub fn job(self) -> Job {
+        Job::from_graph(self.plan.graph, self.settings)
+    }
+}
+
+pub fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let loaded = args.file.load()?;
+    if args.output == OutputFormat::Text {
+        let nodes = loaded.plan.graph.nodes().len();
+        eprintln!("{}: no errors ({nodes} nodes)", args.file.job.display());
+    }
+    Ok(())
+}
+
+pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
+    let mut loaded = args.file.load()?;
+    let checkpoints = loaded.settings.checkpoints.as_ref();
+    let folder = dead_letters::folder(&loaded.settings.name, checkpoints);
+    dead_letters::connect(&mut loaded.plan.graph, &folder);
+    let checkpointed = loaded.settings.checkpoints.is_some();
+    match args.format {
+        Drawing::Text => print!("{}", explain::text(&loaded.plan.graph, checkpointed)),
+        Drawing::Mermaid => print!("{}", explain::mermaid(&loaded.plan.graph, checkpointed)),
+    }
+    Ok(())
+}

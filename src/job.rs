@@ -1,0 +1,131 @@
+//! A job: a graph with a name and settings, built in Rust or from a job file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidemill_core::dead_letter::OnError;
+use tidemill_core::graph::{Graph, NodeKind, SourceNode, TimeAttribute};
+use tidemill_core::source::Source;
+use tidemill_core::{Error, Result};
+use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary};
+
+use crate::dead_letters;
+use crate::stream::{Draft, Stream};
+
+/// A job that is being built.
+pub struct Job {
+    draft: Arc<Mutex<Draft>>,
+    settings: JobSettings,
+}
+
+impl Job {
+    /// A job without anything in it. Its checkpoints are found by the name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { draft: Arc::default(), settings: JobSettings::named(name) }
+    }
+
+    /// A job from a graph that another front-end has made.
+    pub fn from_graph(graph: Graph, settings: JobSettings) -> Self {
+        let sources = 0..graph.nodes().len();
+        let draft = Draft { graph, mistake: None, say_on_error: sources.collect() };
+        Self { draft: Arc::new(Mutex::new(draft)), settings }
+    }
+
+    /// Reads a source.
+    pub fn source(&mut self, source: impl Source + 'static) -> Stream {
+        self.source_named("source", source)
+    }
+
+    /// Reads a source that metrics, checkpoints and `explain` call `name`.
+    pub fn source_named(&mut self, name: &str, source: impl Source + 'static) -> Stream {
+        let kind = NodeKind::Source(SourceNode {
+            source: Arc::new(source),
+            computed: None,
+            time: TimeAttribute::None,
+            rate_limit: None,
+            on_error: OnError::Fail,
+        });
+        let node = self.draft.lock().graph.add(name, Vec::new(), kind);
+        Stream { draft: self.draft.clone(), node, time: None }
+    }
+
+    /// Runs on so many shards (threads), if not on one per core.
+    pub fn parallelism(&mut self, shards: usize) -> &mut Self {
+        self.settings.shards = shards;
+        self
+    }
+
+    /// Makes a checkpoint every `interval` under `url` (a folder, or the URL of an object store), and
+    /// resumes from the newest one there. Dead letters are then kept beside the checkpoints, unless
+    /// a source says otherwise.
+    pub fn checkpoints(&mut self, url: impl Into<String>, interval: Duration) -> &mut Self {
+        self.settings.checkpoints = Some(CheckpointSettings::new(url, interval));
+        self
+    }
+
+    /// All settings.
+    pub fn settings(&mut self) -> &mut JobSettings {
+        &mut self.settings
+    }
+
+    /// The graph as it is now.
+    ///
+    /// # Errors
+    /// The first mistake made while it was built.
+    pub fn graph(&self) -> Result<Graph> {
+        let mut draft = self.draft.lock();
+        match draft.mistake.take() {
+            Some(mistake) => Err(mistake),
+            None => Ok(draft.graph.clone()),
+        }
+    }
+
+    /// Starts the job and returns at once.
+    ///
+    /// # Errors
+    /// A mistake in the graph or the settings, a checkpoint of another query, another instance that
+    /// runs, or a source or sink that cannot be opened.
+    pub fn start(&self) -> Result<JobHandle> {
+        let mut graph = self.graph()?;
+        self.decide_on_errors(&mut graph);
+        let folder = dead_letters::folder(&self.settings.name, self.settings.checkpoints.as_ref());
+        dead_letters::connect(&mut graph, &folder);
+        tidemill_runtime::start(graph, self.settings.clone())
+    }
+
+    /// Where there are checkpoints, dead letters can be kept exactly; so they are.
+    fn decide_on_errors(&self, graph: &mut Graph) {
+        if self.settings.checkpoints.is_none() {
+            return;
+        }
+        let said = &self.draft.lock().say_on_error;
+        for id in (0..graph.nodes().len()).filter(|id| !said.contains(id)) {
+            if let NodeKind::Source(source) = &mut graph.node_mut(id).kind {
+                source.on_error = OnError::DeadLetter;
+            }
+        }
+    }
+
+    /// Runs the job to its end on threads of its own; the calling thread waits.
+    ///
+    /// # Errors
+    /// As for [`Job::start`], and whatever ends the job.
+    pub fn run_blocking(&self) -> Result<JobSummary> {
+        self.start()?.wait()
+    }
+
+    /// Runs the job to its end on threads of its own.
+    ///
+    /// # Errors
+    /// As for [`Job::run_blocking`].
+    pub async fn run(&self) -> Result<JobSummary> {
+        let handle = self.start()?;
+        let (done, summary) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            // Nobody waits any more when the future was dropped.
+            let _ = done.send(handle.wait());
+        });
+        summary.await.map_err(|_| Error::internal("the thread that waits for the job has died"))?
+    }
+}
