@@ -7,9 +7,15 @@
 //! | strategy | for | how |
 //! |---|---|---|
 //! | native | counts, integer and decimal sums, min/max, bit, bool, sketches | DataFusion's, whose merge is associative and commutative |
-//! | [`exact`] | sums, means, variances of floats | the exact sum, rounded once |
-//! | [`extremum`] | min/max of floats | a total order |
-//! | [`ordered`] | everything else | the rows themselves, sorted before they are aggregated |
+//! | exact | sums, means, variances of floats | the exact sum, rounded once |
+//! | extremum | min/max of floats | a total order |
+//! | ordered | everything else | the rows themselves, sorted before they are aggregated |
+//!
+//! A user's function is merged where its `order_sensitivity()` is `Insensitive`, which is not what
+//! DataFusion assumes of one that does not say; any other gets its rows in order of event time.
+//!
+//! An accumulator may take it that every group below `total_num_groups` has been in some batch:
+//! groups are numbered in order of appearance.
 //!
 //! Invariant: the state columns that an accumulator emits are exactly those of
 //! [`Aggregate::state_fields`], and merging them in any order gives what one accumulator fed with

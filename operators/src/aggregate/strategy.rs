@@ -33,7 +33,7 @@ pub(super) enum Strategy {
 impl Strategy {
     /// The strategy for `call`; its event time is column `time`.
     pub fn of(call: &Call, time: usize) -> Result<Self> {
-        let built_in = all_default_aggregate_functions().iter().any(|f| *f == call.function);
+        let built_in = all_default_aggregate_functions().contains(&call.function);
         if built_in { built_in_strategy(call, time) } else { user_strategy(call, time) }
     }
 }

@@ -108,8 +108,8 @@ impl Natural {
         // Subnormal results keep fewer bits, down to none.
         let kept = if top >= -1022 { 53 } else { 53 + 1022 + top };
         let dropped = (bits - kept) as usize;
-        let mut mantissa = self.from_bit(dropped);
-        let half = self.from_bit(dropped - 1) & 1 == 1;
+        let mut mantissa = self.above(dropped);
+        let half = self.above(dropped - 1) & 1 == 1;
         if half && (inexact || self.any_below(dropped - 1) || mantissa & 1 == 1) {
             mantissa += 1;
         }
@@ -119,7 +119,7 @@ impl Natural {
     }
 
     /// The low 64 bits of `self / 2^position`.
-    fn from_bit(&self, position: usize) -> u64 {
+    fn above(&self, position: usize) -> u64 {
         let (first, shift) = (position / 32, position % 32);
         let limb = |i: usize| u128::from(self.0.get(first + i).copied().unwrap_or(0));
         ((limb(0) | limb(1) << 32 | limb(2) << 64) >> shift) as u64

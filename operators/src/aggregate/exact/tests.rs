@@ -130,6 +130,22 @@ fn sums_and_means_are_exact_however_much_cancels_on_the_way() {
 }
 
 #[test]
+fn a_mean_just_beyond_the_middle_of_two_doubles_is_rounded_away_from_it() {
+    let two_to = |exponent: i32| f64::from_bits(((1023 + exponent) as u64) << 52);
+    // (3 · 2^53 + 3) / 3 lies in the middle; what the last value adds is in the remainder alone.
+    let middle = [3.0 * two_to(53), 3.0];
+    let mut rng = Rng::new(4);
+    for sign in [1.0, -1.0] {
+        let mut mean = |beyond: f64| {
+            let values = [sign * middle[0], sign * middle[1], sign * beyond];
+            computed(Statistic::Mean, &values, &mut rng)
+        };
+        assert_eq!(mean(0.0), Some(sign * two_to(53)));
+        assert_eq!(mean(two_to(-224)), Some(sign * (two_to(53) + 2.0)));
+    }
+}
+
+#[test]
 fn variances_are_exact_and_never_negative() {
     for seed in seeds() {
         let mut rng = Rng::new(seed);

@@ -170,7 +170,8 @@ fn extrema_of_floats_are_those_of_the_total_order() {
         let aggregate = Aggregate::plan(spec, &schema, TIME).unwrap();
         let mut accumulator = aggregate.accumulator().unwrap();
         let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
-        accumulator.update_batch(&[values.clone()], &vec![0; values.len()], None, 1).unwrap();
+        let groups = vec![0; values.len()];
+        accumulator.update_batch(&[values], &groups, None, 1).unwrap();
         let result = accumulator.evaluate(EmitTo::All).unwrap();
         result.as_primitive::<Float64Type>().value(0)
     };
