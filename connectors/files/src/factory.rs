@@ -68,7 +68,7 @@ impl ConnectorFactory for FilesFactory {
             let plan = Plan { metadata: Vec::new(), partitions: table.partitioned_by.clone() };
             format.encoder(plan.stored(&table.schema))?;
         }
-        let sink = FileSink::new(location.path()).format(format);
+        let sink = FileSink::new(location.path()).format(format).columns(&table.schema);
         Ok(Arc::new(sink.partitioned_by(table.partitioned_by.clone())))
     }
 }

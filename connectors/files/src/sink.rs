@@ -16,8 +16,9 @@ mod writer;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::{Schema, SchemaRef};
 use tidemill_core::sink::{Delivery, Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_core::{Epoch, Error, Result};
 use tidemill_formats::Format;
@@ -36,6 +37,8 @@ pub struct FileSink {
     format: FileFormat,
     /// Columns whose values become folders (`column=value`) instead of standing in the files.
     partitioned_by: Vec<usize>,
+    /// Names of the columns, where they are not those of the rows.
+    names: Option<Vec<String>>,
     /// Jobs that have tidied the folder up: name, first epoch, and which run of theirs this is.
     tidied: Mutex<Vec<(String, Epoch, u64)>>,
 }
@@ -47,15 +50,31 @@ impl FileSink {
             folder: folder.as_ref().to_owned(),
             format: FileFormat::Text(Format::Json(JsonFormat::default())),
             partitioned_by: Vec::new(),
+            names: None,
             tidied: Mutex::default(),
         }
     }
 
-    /// CSV with a line of column names.
+    /// CSV.
     #[must_use]
     pub fn csv(self) -> Self {
-        let csv = CsvFormat { header: true, ..CsvFormat::default() };
-        self.format(FileFormat::Text(Format::Csv(csv)))
+        self.format(FileFormat::Text(Format::Csv(CsvFormat::default())))
+    }
+
+    /// CSV files begin with a line of column names. No effect on others.
+    #[must_use]
+    pub fn with_header(mut self) -> Self {
+        if let FileFormat::Text(Format::Csv(csv)) = &mut self.format {
+            csv.header = true;
+        }
+        self
+    }
+
+    /// The columns are called as in `schema`, whatever the rows call them.
+    #[must_use]
+    pub fn columns(mut self, schema: &Schema) -> Self {
+        self.names = Some(schema.fields().iter().map(|field| field.name().clone()).collect());
+        self
     }
 
     /// Parquet.
@@ -77,6 +96,21 @@ impl FileSink {
     pub fn partitioned_by(mut self, columns: Vec<usize>) -> Self {
         self.partitioned_by = columns;
         self
+    }
+
+    /// The rows' columns under their names in the files.
+    fn named(&self, rows: &SchemaRef) -> Result<SchemaRef> {
+        let Some(names) = &self.names else { return Ok(rows.clone()) };
+        if names.len() != rows.fields().len() {
+            return Err(Error::configuration(format!(
+                "the file sink has {} columns, and its rows have {}",
+                names.len(),
+                rows.fields().len()
+            )));
+        }
+        let fields = rows.fields().iter().zip(names);
+        let fields = fields.map(|(field, name)| field.as_ref().clone().with_name(name));
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
     /// Makes the folder ready for a run of the job, once; returns which run of the job it is.
@@ -119,7 +153,9 @@ impl Sink for FileSink {
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         let run = self.tidy(context)?;
         let job = JobFiles::new(&self.folder, &context.job);
-        let writer = PartWriter::new(job, run, &self.format, &self.partitioned_by, context)?;
+        let schema = self.named(&context.schema)?;
+        let writer =
+            PartWriter::new(job, run, &self.format, &self.partitioned_by, schema, context)?;
         Ok(Box::new(writer))
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 /// Appends what `text` stands for, padded or not; `None` where it is no base64.
 pub(crate) fn decode(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let padding = text.iter().rev().take(2).take_while(|letter| **letter == b'=').count();
-    if padding > 0 && text.len() % 4 != 0 {
+    if padding > 0 && !text.len().is_multiple_of(4) {
         return None;
     }
     let (mut bits, mut held) = (0u32, 0);

@@ -179,6 +179,9 @@ fn is_held(path: &Path) -> Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+            Ok(false)
+        }
         Err(TryLockError::Error(error)) => Err(failed("lock", path, error)),
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct PartWriter {
     shard: usize,
     format: FileFormat,
     partitioned_by: Vec<usize>,
+    /// All columns, under their names in the files.
+    schema: SchemaRef,
     /// Columns of the files, and their numbers in the rows.
     stored: SchemaRef,
     stored_columns: Vec<usize>,
@@ -51,11 +53,12 @@ impl PartWriter {
         run: u64,
         format: &FileFormat,
         partitioned_by: &[usize],
+        schema: SchemaRef,
         context: &SinkContext,
     ) -> Result<Self> {
-        let columns = context.schema.fields().len();
+        let columns = schema.fields().len();
         let stored_columns: Vec<_> = (0..columns).filter(|c| !partitioned_by.contains(c)).collect();
-        let stored: SchemaRef = context.schema.project(&stored_columns)?.into();
+        let stored: SchemaRef = schema.project(&stored_columns)?.into();
         if let FileFormat::Text(format) = format {
             format.encoder(stored.clone())?;
         }
@@ -65,6 +68,7 @@ impl PartWriter {
             shard: context.shard,
             format: format.clone(),
             partitioned_by: partitioned_by.to_vec(),
+            schema,
             stored,
             stored_columns,
             epoch: context.first_epoch,
@@ -100,9 +104,8 @@ impl PartWriter {
 
     /// The rows of each partition folder.
     fn partition(&self, rows: &RecordBatch) -> Result<BTreeMap<String, UInt32Array>> {
-        let schema = rows.schema();
         let text = |column: &usize| -> Result<(String, ArrayRef)> {
-            let name = escape(schema.field(*column).name());
+            let name = escape(self.schema.field(*column).name());
             Ok((name, cast(rows.column(*column), &DataType::Utf8)?))
         };
         let columns = self.partitioned_by.iter().map(text).collect::<Result<Vec<_>>>()?;
@@ -152,7 +155,7 @@ impl SinkWriter for PartWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        if batch.num_columns() != self.stored.fields().len() + self.partitioned_by.len() {
+        if batch.num_columns() != self.schema.fields().len() {
             return Err(Error::internal("a batch does not have the sink's columns"));
         }
         if self.partitioned_by.is_empty() {

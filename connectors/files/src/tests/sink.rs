@@ -65,7 +65,7 @@ fn hidden(folder: &Path) -> usize {
 #[test]
 fn files_appear_with_their_commit_and_committing_again_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let sink = FileSink::new(folder.path().join("out")).csv();
+    let sink = FileSink::new(folder.path().join("out")).csv().with_header();
     let folder = folder.path().join("out");
     let mut writer = sink.writer(&sink_context("job", 3, 1)).unwrap();
     assert_eq!(stage(writer.as_mut(), 1), Staged::default(), "no empty part files");
@@ -126,7 +126,7 @@ fn a_crash_leaves_nothing_behind_and_loses_nothing() {
     let sink = FileSink::new(folder);
     let mut writer = sink.writer(&sink_context("job", 0, 4)).unwrap();
     assert_eq!(hidden(folder), 1, "what epoch 4 had written is gone, what epoch 3 staged is not");
-    commit(&sink, 3, &[staged.clone()]).unwrap();
+    commit(&sink, 3, &[staged]).unwrap();
     writer.write(&rows(&[4])).unwrap();
     let four = stage(writer.as_mut(), 4);
     commit(&sink, 4, &[four]).unwrap();
