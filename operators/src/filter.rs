@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::Array;
 use arrow::array::cast::AsArray;
-use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
@@ -16,7 +14,7 @@ use tidemill_core::operator::{
 };
 use tidemill_core::{Batch, Error, EventTime, Result};
 
-use crate::project::{Projection, stateless};
+use crate::project::{Projection, mask, stateless};
 use crate::reject;
 
 /// Keeps the rows for which a predicate is true (neither false nor null).
@@ -66,11 +64,7 @@ impl OperatorFactory for Filter {
 impl Operator for Filter {
     fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let (batch, results) = reject::apply(&self.predicate, batch, out)?;
-        let predicate = results.column(0).as_boolean();
-        let keep = match predicate.nulls() {
-            Some(_) => prep_null_mask_filter(predicate),
-            None => predicate.clone(),
-        };
+        let keep = mask(results.column(0).as_boolean());
         let kept = keep.true_count();
         if kept < batch.len() {
             out.account(Fate::Filtered, batch.len() - kept);

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
@@ -127,4 +128,12 @@ impl Operator for RowOperator {
 /// What an operator without state says when some is given to it.
 pub(crate) fn stateless(what: &str) -> Error {
     Error::internal(format!("{what} keeps no state, so none can be restored into it"))
+}
+
+/// The rows for which a predicate is true: its nulls count as false.
+pub(crate) fn mask(predicate: &BooleanArray) -> BooleanArray {
+    if predicate.null_count() == 0 {
+        return BooleanArray::new(predicate.values().clone(), None);
+    }
+    prep_null_mask_filter(predicate)
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
-use datafusion_expr::GroupsAccumulator;
 use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
 use tidemill_core::time::BEGINNING;
 use tidemill_core::window::{AlignedWindow, Slice};
@@ -15,7 +14,7 @@ use tidemill_core::{Batch, EventTime, Result};
 use super::emit;
 use super::place::{Placed, Slices, place};
 use super::plan::{BOUNDS, Plan};
-use super::table::{Partial, Scratch, Table};
+use super::table::{Accumulators, Partial, Scratch, Table};
 use crate::project::stateless;
 
 /// A combiner that holds more bytes than this sends what it has.
@@ -34,7 +33,7 @@ pub(super) struct Combiner {
     rows_since_look: usize,
     gain: Gain,
     /// Accumulators without groups, once rows have passed through as they are.
-    converters: Vec<Box<dyn GroupsAccumulator>>,
+    converters: Option<Accumulators>,
     scratch: Scratch,
 }
 
@@ -74,7 +73,7 @@ impl Combiner {
             watermark: BEGINNING,
             rows_since_look: 0,
             gain: Gain::default(),
-            converters: Vec::new(),
+            converters: None,
             scratch: Scratch::new(),
         }
     }
@@ -103,12 +102,13 @@ impl Combiner {
     /// Sends rows on, each as a group of its own.
     fn pass_through(&mut self, placed: Placed, out: &mut dyn Output) -> Result<()> {
         self.gain.bypass = self.gain.bypass.saturating_sub(placed.rows.rows);
-        if self.converters.is_empty() {
-            let calls = self.plan.calls.iter();
-            self.converters =
-                calls.map(|call| call.aggregate.accumulator()).collect::<Result<_>>()?;
-        }
-        let partial = Partial::convert(&self.plan, &self.converters, &placed.rows)?;
+        let converters = match self.converters.take() {
+            Some(converters) => converters,
+            None => Accumulators::new(&self.plan)?,
+        };
+        let states = converters.convert(&self.plan, &placed.rows)?;
+        self.converters = Some(converters);
+        let partial = Partial { rows: placed.rows.rows, keys: placed.rows.keys, states };
         let bounds = match placed.slices {
             Slices::One(slice) => bounds(slice, partial.rows),
             Slices::Each(slices) => [

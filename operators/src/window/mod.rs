@@ -34,6 +34,7 @@ mod fused;
 mod merger;
 mod place;
 mod plan;
+mod session;
 mod slices;
 mod table;
 mod windows;
@@ -89,7 +90,9 @@ impl KeyedFactory for WindowAggregate {
             WindowSpec::Aligned(window) => {
                 Box::new(combiner::Combiner::new(self.plan.clone(), window))
             }
-            WindowSpec::Session { .. } => return Err(sessions()),
+            WindowSpec::Session { gap } => {
+                Box::new(session::Combiner::new(self.plan.clone(), gap)?)
+            }
         })
     }
 
@@ -98,7 +101,9 @@ impl KeyedFactory for WindowAggregate {
             WindowSpec::Aligned(window) => {
                 Box::new(merger::Merger::new(self.plan.clone(), window, context))
             }
-            WindowSpec::Session { .. } => return Err(sessions()),
+            WindowSpec::Session { .. } => {
+                Box::new(session::Merger::new(self.plan.clone(), context)?)
+            }
         })
     }
 
@@ -107,15 +112,14 @@ impl KeyedFactory for WindowAggregate {
             WindowSpec::Aligned(window) => {
                 Box::new(fused::Fused::new(self.plan.clone(), window, context))
             }
-            WindowSpec::Session { .. } => return Err(sessions()),
+            WindowSpec::Session { gap } => Box::new(session::Fused::new(
+                session::Combiner::new(self.plan.clone(), gap)?,
+                session::Merger::new(self.plan.clone(), context)?,
+            )),
         })
     }
 
     fn describe(&self) -> KeyedDescription {
         self.plan.describe()
     }
-}
-
-fn sessions() -> tidemill_core::Error {
-    tidemill_core::Error::configuration("session windows are not supported")
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float16Type, Float32Type, Float64Type};
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
-use arrow::compute::{cast, filter, prep_null_mask_filter, take};
+use arrow::compute::{cast, filter, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
@@ -17,7 +17,7 @@ use tidemill_core::{Batch, Error, Result, key};
 
 use super::WindowAggregateSpec;
 use crate::aggregate::Aggregate;
-use crate::project::Projection;
+use crate::project::{Projection, mask};
 use crate::reject;
 
 /// What partial aggregates start with: two columns that bound them in time.
@@ -104,8 +104,7 @@ impl Plan {
             *key = canonical(key)?;
         }
         for filter in self.calls.iter().filter_map(|call| call.filter) {
-            let mask = prep_null_mask_filter(values[filter].as_boolean());
-            values[filter] = Arc::new(mask);
+            values[filter] = Arc::new(mask(values[filter].as_boolean()));
         }
         let rows = batch.len();
         Ok((batch, Evaluated { rows, keys, values }))

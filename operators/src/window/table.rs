@@ -2,21 +2,26 @@
 //! On the data path in all three operators; a partial at rest is also what goes through the
 //! exchange and into checkpoints. Invariant: the groups of a table are distinct.
 
+use std::sync::Arc;
+
 use arrow::array::cast::AsArray;
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use tidemill_core::Result;
 
-use super::plan::{BOUNDS, Evaluated, Plan};
+use super::plan::{BOUNDS, Call, Evaluated, Plan};
 use crate::failed;
 
-/// Groups and their accumulators.
+/// The accumulators of all aggregates, for groups that are numbered elsewhere.
+pub(super) struct Accumulators(Vec<Box<dyn GroupsAccumulator>>);
+
+/// Groups by key, and their accumulators.
 pub(super) struct Table {
     /// `None` where there are no keys: then all rows are group 0.
     groups: Option<Box<dyn GroupValues>>,
-    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    accumulators: Accumulators,
     /// How many groups there are.
     len: usize,
     /// How many rows went in.
@@ -42,16 +47,88 @@ pub(super) struct Results {
 /// Group of each row of the batch at hand; kept only for its memory.
 pub(super) type Scratch = Vec<usize>;
 
+impl Accumulators {
+    /// Accumulators without groups.
+    pub fn new(plan: &Plan) -> Result<Self> {
+        let accumulators = plan.calls.iter().map(|call| call.aggregate.accumulator());
+        Ok(Self(accumulators.collect::<Result<_>>()?))
+    }
+
+    /// Takes rows, each into its group of so many in all.
+    pub fn update(
+        &mut self,
+        plan: &Plan,
+        rows: &Evaluated,
+        groups: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        for (call, accumulator) in plan.calls.iter().zip(&mut self.0) {
+            let (values, filter) = arguments(call, rows);
+            accumulator.update_batch(&values, groups, filter, total).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes partial aggregates, each into its group of so many in all.
+    pub fn merge(
+        &mut self,
+        plan: &Plan,
+        mut states: &[ArrayRef],
+        groups: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        for (call, accumulator) in plan.calls.iter().zip(&mut self.0) {
+            let (own, others) = states.split_at(call.aggregate.state_fields().len());
+            accumulator.merge_batch(own, groups, total).map_err(failed)?;
+            states = others;
+        }
+        Ok(())
+    }
+
+    /// The states of all groups, which are gone then.
+    pub fn take_states(&mut self) -> Result<Vec<ArrayRef>> {
+        let mut states = Vec::new();
+        for accumulator in &mut self.0 {
+            states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
+        }
+        Ok(states)
+    }
+
+    /// The results of all groups.
+    pub fn into_results(mut self) -> Result<Vec<ArrayRef>> {
+        self.0.iter_mut().map(|a| a.evaluate(EmitTo::All).map_err(failed)).collect()
+    }
+
+    /// The states that rows would have, each as a group of its own.
+    pub fn convert(&self, plan: &Plan, rows: &Evaluated) -> Result<Vec<ArrayRef>> {
+        let mut states = Vec::new();
+        for (call, accumulator) in plan.calls.iter().zip(&self.0) {
+            let (values, filter) = arguments(call, rows);
+            states.extend(accumulator.convert_to_state(&values, filter).map_err(failed)?);
+        }
+        Ok(states)
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|accumulator| accumulator.size()).sum()
+    }
+}
+
+/// What one aggregate takes of the rows.
+fn arguments<'a>(call: &Call, rows: &'a Evaluated) -> (Vec<ArrayRef>, Option<&'a BooleanArray>) {
+    let values = call.inputs.iter().map(|column| rows.values[*column].clone()).collect();
+    (values, call.filter.map(|column| rows.values[column].as_boolean()))
+}
+
 impl Table {
     pub fn new(plan: &Plan) -> Result<Self> {
-        let groups = if plan.keys.fields().is_empty() {
-            None
-        } else {
-            Some(new_group_values(plan.keys.clone(), &GroupOrdering::None).map_err(failed)?)
-        };
-        let accumulators =
-            plan.calls.iter().map(|call| call.aggregate.accumulator()).collect::<Result<_>>()?;
-        Ok(Self { groups, accumulators, len: 0, rows: 0 })
+        Ok(Self {
+            groups: new_groups(plan)?,
+            accumulators: Accumulators::new(plan)?,
+            len: 0,
+            rows: 0,
+        })
     }
 
     /// How many groups there are.
@@ -70,12 +147,7 @@ impl Table {
             return Ok(());
         }
         self.intern(&rows.keys, rows.rows, scratch)?;
-        for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
-            let filter = call.filter.map(|column| rows.values[column].as_boolean());
-            let values: Vec<_> = call.inputs.iter().map(|i| rows.values[*i].clone()).collect();
-            accumulator.update_batch(&values, scratch, filter, self.len).map_err(failed)?;
-        }
-        Ok(())
+        self.accumulators.update(plan, rows, scratch, self.len)
     }
 
     /// Takes partial aggregates.
@@ -84,13 +156,7 @@ impl Table {
             return Ok(());
         }
         self.intern(&partial.keys, partial.rows, scratch)?;
-        let mut states = partial.states.as_slice();
-        for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
-            let (own, others) = states.split_at(call.aggregate.state_fields().len());
-            accumulator.merge_batch(own, scratch, self.len).map_err(failed)?;
-            states = others;
-        }
-        Ok(())
+        self.accumulators.merge(plan, &partial.states, scratch, self.len)
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, scratch: &mut Scratch) -> Result<()> {
@@ -111,33 +177,35 @@ impl Table {
 
     /// The groups with the states of their aggregates.
     pub fn into_partial(mut self) -> Result<Partial> {
-        let mut states = Vec::new();
-        for accumulator in &mut self.accumulators {
-            states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
-        }
-        Ok(Partial { rows: self.len, keys: self.take_keys()?, states })
+        let states = self.accumulators.take_states()?;
+        Ok(Partial { rows: self.len, keys: take_keys(&mut self.groups)?, states })
     }
 
     /// The groups with the results of their aggregates.
     pub fn into_results(mut self) -> Result<Results> {
-        let mut values = Vec::with_capacity(self.accumulators.len());
-        for accumulator in &mut self.accumulators {
-            values.push(accumulator.evaluate(EmitTo::All).map_err(failed)?);
-        }
-        Ok(Results { rows: self.len, keys: self.take_keys()?, values })
-    }
-
-    fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
-        match &mut self.groups {
-            Some(groups) => groups.emit(EmitTo::All).map_err(failed),
-            None => Ok(Vec::new()),
-        }
+        let keys = take_keys(&mut self.groups)?;
+        Ok(Results { rows: self.len, keys, values: self.accumulators.into_results()? })
     }
 
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
-        let groups = self.groups.as_ref().map_or(0, |groups| groups.size());
-        groups + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
+        self.groups.as_ref().map_or(0, |groups| groups.size()) + self.accumulators.bytes()
+    }
+}
+
+/// No keys yet; `None` where rows have none.
+pub(super) fn new_groups(plan: &Plan) -> Result<Option<Box<dyn GroupValues>>> {
+    if plan.keys.fields().is_empty() {
+        return Ok(None);
+    }
+    new_group_values(plan.keys.clone(), &GroupOrdering::None).map(Some).map_err(failed)
+}
+
+/// All keys, which are gone then.
+pub(super) fn take_keys(groups: &mut Option<Box<dyn GroupValues>>) -> Result<Vec<ArrayRef>> {
+    match groups {
+        Some(groups) => groups.emit(EmitTo::All).map_err(failed),
+        None => Ok(Vec::new()),
     }
 }
 
@@ -152,24 +220,9 @@ impl Partial {
         }
     }
 
-    /// Each row as a group of its own.
-    pub fn convert(
-        plan: &Plan,
-        accumulators: &[Box<dyn GroupsAccumulator>],
-        rows: &Evaluated,
-    ) -> Result<Self> {
-        let mut states = Vec::new();
-        for (call, accumulator) in plan.calls.iter().zip(accumulators) {
-            let filter = call.filter.map(|column| rows.values[column].as_boolean());
-            let values: Vec<_> = call.inputs.iter().map(|i| rows.values[*i].clone()).collect();
-            states.extend(accumulator.convert_to_state(&values, filter).map_err(failed)?);
-        }
-        Ok(Self { rows: rows.rows, keys: rows.keys.clone(), states })
-    }
-
     /// Rows of [`Plan::partial`] with these bounds.
     pub fn into_batch(self, plan: &Plan, bounds: [Int64Array; BOUNDS]) -> Result<RecordBatch> {
-        let bounds = bounds.map(|bound| std::sync::Arc::new(bound) as ArrayRef);
+        let bounds = bounds.map(|bound| Arc::new(bound) as ArrayRef);
         let columns = bounds.into_iter().chain(self.keys).chain(self.states).collect();
         Ok(RecordBatch::try_new(plan.partial.clone(), columns)?)
     }

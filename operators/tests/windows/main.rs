@@ -1,0 +1,56 @@
+//! Windowed aggregation against an oracle that puts every row into every window by hand.
+//!
+//! Every test runs many seeds; a failure prints the seed. `TIDEMILL_SEEDS` sets how many.
+
+mod engine;
+mod oracle;
+mod scenario;
+
+use engine::{Layout, run};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use scenario::{Kind, Scenario};
+
+fn seeds() -> u64 {
+    std::env::var("TIDEMILL_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+}
+
+/// Random scenarios of one kind, in several layouts each, against the oracle.
+fn check(kind: Kind) {
+    for seed in 0..seeds() {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let scenario = Scenario::random(kind, &mut rng);
+        let expected = oracle::run(&scenario);
+        for layout in [
+            Layout { shards: vec![1], fused: true },
+            Layout { shards: vec![1], fused: false },
+            Layout { shards: vec![2], fused: false },
+            Layout { shards: vec![3], fused: false },
+            Layout { shards: vec![1, 3, 2, 1], fused: true },
+            Layout { shards: vec![2, 1, 3], fused: false },
+        ] {
+            let found = run(&scenario, &layout, &mut rng);
+            assert_eq!(found, expected, "seed {seed}, {layout:?}, {scenario:?}");
+        }
+    }
+}
+
+#[test]
+fn tumbling_windows_equal_the_oracle_in_every_layout() {
+    check(Kind::Tumbling);
+}
+
+#[test]
+fn hopping_windows_equal_the_oracle_in_every_layout() {
+    check(Kind::Hopping);
+}
+
+#[test]
+fn cumulating_windows_equal_the_oracle_in_every_layout() {
+    check(Kind::Cumulating);
+}
+
+#[test]
+fn session_windows_equal_the_oracle_in_every_layout() {
+    check(Kind::Session);
+}
