@@ -156,3 +156,38 @@ fn engines<S: tidemill_core::source::Source + 'static>(
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::measure;
+    use super::*;
+
+    /// Every contender gives the results of the row-at-a-time loop, which `measure` checks.
+    fn all_agree(source: RowSource, checkpoints: Option<String>) -> usize {
+        let parallelism = vec![1, 2, 3];
+        let workload = Workload { rows: 60_000, keys: 100, source, parallelism, checkpoints };
+        let contenders = contenders(&workload).unwrap();
+        let measured = measure(&contenders, 0, 1, |_| {}).unwrap();
+        let results = measured.iter().map(|m| m.samples[0].outcome.checksum.unwrap().results);
+        assert!(results.clone().all(|results| results == 200), "100 keys, before and after 1970");
+        measured.len()
+    }
+
+    #[test]
+    fn all_contenders_give_the_same_results_from_memory() {
+        assert_eq!(all_agree(RowSource::Memory, None), 3 * 4);
+    }
+
+    #[test]
+    fn all_contenders_give_the_same_results_from_text() {
+        assert_eq!(all_agree(RowSource::Csv, None), 3 * 3);
+        assert_eq!(all_agree(RowSource::Ndjson, None), 3 * 3);
+    }
+
+    #[test]
+    fn checkpoints_change_no_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = folder.path().display().to_string();
+        assert_eq!(all_agree(RowSource::Memory, Some(url)), 3 * 5);
+    }
+}

@@ -314,12 +314,12 @@ mod tests {
         let all = [
             measured(Family::HandRows, 1, &[100, 300]),
             measured(Family::Tidemill, 1, &[50, 150]),
-            measured(Family::Tidemill, 2, &[25, 100]),
+            measured(Family::Tidemill, 2, &[25, 300]),
         ];
         let ratios = ratios(&all);
         let of = |ratio: &Ratio| (ratio.threads, ratio.to, ratio.to_threads, ratio.speed);
         let both = Spread { median: 2.0, min: 2.0, max: 2.0 };
-        let scaling = Spread { median: 1.75, min: 1.5, max: 2.0 };
+        let scaling = Spread { median: 1.25, min: 0.5, max: 2.0 };
         assert_eq!(ratios.len(), 2);
         assert_eq!(of(&ratios[0]), (1, Family::HandRows, 1, both));
         assert_eq!(of(&ratios[1]), (2, Family::Tidemill, 1, scaling));

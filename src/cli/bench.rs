@@ -46,7 +46,7 @@ pub struct BenchArgs {
     pub output: OutputFormat,
 }
 
-pub fn run(args: BenchArgs) -> Result<(), Failure> {
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     args.check()?;
     let machine = machine::this();
     let (contenders, workload) = if args.what == "tumbling" {
@@ -62,7 +62,7 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     })?;
     let rows = workload.as_ref().map_or(0, |workload| workload.rows as u64);
     let report = Report {
-        name: args.what,
+        name: args.what.clone(),
         workload,
         warm_up: args.warm_up,
         runs: args.runs,

@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => (job_file::check(&args), args.output),
         Command::Explain(args) => (job_file::explain(&args), OutputFormat::Text),
         Command::Checkpoint(args) => (checkpoint::run(&args), args.output),
-        Command::Bench(args) => (bench::run(args).map_err(Failure::from), OutputFormat::Text),
+        Command::Bench(args) => (bench::run(&args), args.output),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "tidemill", &mut std::io::stdout());
