@@ -124,7 +124,7 @@ fn a_crash_leaves_nothing_behind_and_loses_nothing() {
     assert_eq!(hidden(folder), 2, "epoch 3 is staged, epoch 4 was being written");
     // Restored from epoch 3: its commit comes first, or after the writers; both must work.
     let sink = FileSink::new(folder);
-    let mut writer = sink.writer(&sink_context("job", 0, 4)).unwrap();
+    let mut writer = sink.writer(&sink_context("job", 1, 4)).unwrap();
     assert_eq!(hidden(folder), 1, "what epoch 4 had written is gone, what epoch 3 staged is not");
     commit(&sink, 3, &[staged]).unwrap();
     writer.write(&rows(&[4])).unwrap();
