@@ -279,7 +279,7 @@ impl Shard {
             if let Some((epoch, cut)) = station.cut.take_if(|(e, _)| *e == pending.report.epoch) {
                 debug_assert_eq!(epoch, pending.report.epoch);
                 *pending.report.counts.entry(station.name.clone()).or_default() +=
-                    station.stats.counts();
+                    station.counts_at_cut;
                 if station.keeps_state {
                     pending.report.cuts.push((station.name.clone(), cut));
                 }

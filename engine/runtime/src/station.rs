@@ -19,7 +19,7 @@ use tidemill_core::{Batch, Element, Epoch, Error, ErrorKind, EventTime, Result};
 
 use crate::delay::DelayRecorder;
 use crate::exchange::{Channel, Envelope, IdleGate};
-use crate::stats::StationStats;
+use crate::stats::{Counts, StationStats};
 
 /// Elements that a queue between two stations of a shard holds before its producer waits.
 pub(crate) const LOCAL_CAPACITY: usize = 2;
@@ -88,6 +88,8 @@ pub(crate) struct Station {
     pub keeps_state: bool,
     /// What is to be handed over for the epoch, once it is there.
     pub cut: Option<(Epoch, Cut)>,
+    /// The counters at the last cut.
+    pub counts_at_cut: Counts,
 }
 
 /// What a step put out, in order.
@@ -196,6 +198,7 @@ impl Station {
             counts_out: true,
             keeps_state: true,
             cut: None,
+            counts_at_cut: Counts::default(),
         }
     }
 
@@ -431,6 +434,7 @@ impl Station {
         let barrier = *self.barrier.lock();
         match &mut self.behavior {
             Behavior::Sink { staging, .. } => {
+                self.counts_at_cut = self.stats.counts();
                 *staging = Some(barrier.epoch);
                 Ok(())
             }
@@ -444,6 +448,7 @@ impl Station {
                 };
                 let change =
                     operator.barrier(barrier, &mut out).map_err(|error| error.at(&self.name))?;
+                self.counts_at_cut = self.stats.counts();
                 self.stats.state_bytes.store(operator.state_bytes() as u64, Ordering::Relaxed);
                 let watermark = self.merge.watermark();
                 self.cut = Some((barrier.epoch, Cut::State { watermark, change }));

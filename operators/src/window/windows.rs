@@ -236,3 +236,77 @@ pub(super) fn by_slice(rows: &RecordBatch) -> Result<Vec<(Slice, RecordBatch)>> 
     };
     partition(&slices).into_iter().map(part).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+    use datafusion_functions_aggregate::count::count_udaf;
+    use tidemill_core::Batch;
+    use tidemill_core::testing::Collected;
+    use tidemill_core::window::WindowSpec;
+
+    use super::*;
+    use crate::AggregateSpec;
+    use crate::window::WindowAggregateSpec;
+
+    fn count_per(window: AlignedWindow) -> Arc<Plan> {
+        let time = Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false);
+        let count = AggregateSpec {
+            function: count_udaf(),
+            args: vec![],
+            distinct: false,
+            filter: None,
+            order_by: vec![],
+            ignore_nulls: false,
+            name: "n".to_owned(),
+        };
+        let spec = WindowAggregateSpec {
+            input: Arc::new(Schema::new(vec![time])),
+            window: WindowSpec::Aligned(window),
+            time: 0,
+            keys: vec![],
+            aggregates: vec![count],
+        };
+        Arc::new(Plan::new(spec).unwrap())
+    }
+
+    /// Puts one row into each slice and fires each window. Returns the most merges that a window
+    /// took, and all windows' counts.
+    fn one_row_per_slice(window: AlignedWindow, slices: i64) -> (usize, Vec<i64>) {
+        let plan = count_per(window);
+        let mut windows = Windows::new(plan.clone(), window, false);
+        let (mut most, mut out) = (0, Collected::default());
+        for end in 1..=slices {
+            let times = TimestampMicrosecondArray::from(vec![end - 1]);
+            let row = RecordBatch::try_from_iter([("ts", Arc::new(times) as _)]).unwrap();
+            let (_, row) = plan.evaluate(Batch::new(row), &mut out).unwrap();
+            windows.update(Slice { end, first_window_end: end }, &row).unwrap();
+            let before = windows.merges();
+            assert_eq!(windows.fire(end, &mut out).unwrap(), Progress::Done);
+            most = most.max(windows.merges() - before);
+        }
+        let counts = out
+            .batches
+            .iter()
+            .map(|batch| batch.rows.column(3).as_primitive::<Int64Type>().value(0));
+        (most, counts.collect())
+    }
+
+    #[test]
+    fn a_window_of_3600_slices_takes_few_merges_and_counts_them_all() {
+        let (most, counts) = one_row_per_slice(AlignedWindow::hopping(3600, 1, 0).unwrap(), 5000);
+        assert!(most <= 100, "{most} merges for one window");
+        let expected: Vec<_> = (1..=5000).map(|end| end.min(3600)).collect();
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn a_day_that_cumulates_by_the_minute_takes_few_merges_per_window() {
+        let window = AlignedWindow::cumulating(1440, 1, 0).unwrap();
+        let (most, counts) = one_row_per_slice(window, 3000);
+        assert!(most <= 100, "{most} merges for one window");
+        let expected: Vec<_> = (0..3000).map(|slice| slice % 1440 + 1).collect();
+        assert_eq!(counts, expected);
+    }
+}

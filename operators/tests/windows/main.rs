@@ -3,8 +3,10 @@
 //! Every test runs many seeds; a failure prints the seed. `TIDEMILL_SEEDS` sets how many.
 
 mod engine;
+mod limits;
 mod oracle;
 mod scenario;
+mod stateless;
 
 use engine::{Layout, run};
 use rand::SeedableRng;

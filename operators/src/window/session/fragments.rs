@@ -80,8 +80,13 @@ impl Fragments {
         if rows.is_empty() {
             return Ok(RecordBatch::new_empty(self.plan.partial.clone()));
         }
-        let batches: Vec<_> = self.batches.iter().collect();
-        Ok(interleave_record_batch(&batches, rows)?)
+        let mut used: Vec<_> = rows.iter().map(|(batch, _)| *batch).collect();
+        used.sort_unstable();
+        used.dedup();
+        let among_used = |(batch, row): &RowId| (used.partition_point(|u| u < batch), *row);
+        let rows: Vec<_> = rows.iter().map(among_used).collect();
+        let batches: Vec<_> = used.iter().map(|batch| &self.batches[*batch]).collect();
+        Ok(interleave_record_batch(&batches, &rows)?)
     }
 
     /// One row of [`Plan::partial`] for each session.
