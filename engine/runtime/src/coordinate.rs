@@ -323,6 +323,7 @@ impl Run {
             return Err(Error::internal(format!("epoch {number} is unknown")));
         };
         let Some(folder) = &self.folder else { return Ok(vec![Fact::Published { epoch: number }]) };
+        let _traced = epoch.span.clone().entered();
         let operators = self.ledger.propose(number, epoch.changes())?;
         let finished = epoch.last && self.ended.iter().all(|ended| *ended);
         let made = epoch.manifest(folder, &self.shared, operators, &self.sinks, finished);
@@ -356,6 +357,7 @@ impl Run {
         let Some(mut epoch) = self.epoch.take() else {
             return Err(Error::internal(format!("epoch {number} is unknown")));
         };
+        let _traced = epoch.span.clone().entered();
         let mut facts = Vec::new();
         for (n, sink) in self.sinks.iter_mut().enumerate() {
             failpoint::hit(Point::BeforeCommit)?;

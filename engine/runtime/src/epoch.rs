@@ -14,6 +14,7 @@ use tidemill_core::operator::StateChange;
 use tidemill_core::sink::Staged;
 use tidemill_core::source::{Offset, SplitId};
 use tidemill_core::{Epoch, EventTime, Result};
+use tracing::{Span, info_span};
 
 use crate::coordinate::{SinkRun, sum_counts};
 use crate::recover::fingerprint;
@@ -27,6 +28,8 @@ pub(crate) struct EpochInProgress {
     pub number: Epoch,
     pub last: bool,
     pub started: Duration,
+    /// Everything that is done for the epoch is traced under it.
+    pub span: Span,
     full: bool,
     changes: Vec<FileChange>,
     splits: BTreeMap<String, Vec<SplitState>>,
@@ -43,6 +46,7 @@ impl EpochInProgress {
             number,
             last,
             started,
+            span: info_span!("checkpoint", epoch = number),
             full,
             changes: Vec::new(),
             splits: BTreeMap::new(),
@@ -60,6 +64,7 @@ impl EpochInProgress {
         folder: Option<&CheckpointFolder>,
         sinks: &[SinkRun],
     ) -> Vec<Fact> {
+        let _traced = self.span.clone().entered();
         let (shard, epoch) = (cut.shard, cut.epoch);
         let mut facts = vec![Fact::ShardAcked { shard, epoch }];
         self.cut_shards += 1;

@@ -15,6 +15,7 @@ use tidemill_checkpoint::manifest::SplitState;
 use tidemill_core::graph::Port;
 use tidemill_core::time::Clock;
 use tidemill_core::{Batch, Element, Epoch, Result};
+use tracing::trace_span;
 
 use crate::exchange::{Channel, Envelope, route};
 use crate::source::{SourceStation, SplitStatus};
@@ -190,8 +191,16 @@ impl Shard {
                 continue;
             }
             let cause = match &mut self.slots[n] {
-                Slot::Source(source) => source.step(self.reading, &mut emitted)?.then_some(now),
-                Slot::Station(station) => station.step(now, &mut emitted)?,
+                Slot::Source(source) => {
+                    let _span =
+                        trace_span!("batch", shard = self.id, station = source.name).entered();
+                    source.step(self.reading, &mut emitted)?.then_some(now)
+                }
+                Slot::Station(station) => {
+                    let _span =
+                        trace_span!("batch", shard = self.id, station = station.name).entered();
+                    station.step(now, &mut emitted)?
+                }
             };
             if let Some(cause) = cause {
                 self.send(n, emitted, cause)?;
