@@ -2,6 +2,8 @@
 //!
 //! Every test runs many seeds; a failure prints the seed. `TIDEMILL_SEEDS` sets how many.
 
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
 mod engine;
 mod limits;
 mod oracle;

@@ -12,7 +12,7 @@ use crate::window::plan::Plan;
 use crate::window::table::{Accumulators, Partial, Results};
 
 /// Rows that may be kept in vain, beside as many as are held.
-const WASTE_ROWS_MAX: usize = 65_536;
+const WASTE_ROWS_MAX: usize = 8192;
 
 /// Number of a batch, and of a row in it.
 pub(super) type RowId = (usize, usize);

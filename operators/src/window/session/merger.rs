@@ -98,7 +98,8 @@ impl Merger {
                 crowded.insert(key);
             }
         }
-        self.compact(&crowded)
+        self.compact(&crowded)?;
+        self.tidy()
     }
 
     /// Joins a run to the sessions of its key. Returns the key where a session has become crowded.

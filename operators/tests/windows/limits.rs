@@ -1,0 +1,203 @@
+//! What random scenarios do not reach: volumes, bad rows, and times far apart.
+
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::Int64Type;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion_functions_aggregate::count::count_udaf;
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::{Column, cast};
+use tidemill_core::Batch;
+use tidemill_core::element::{Origin, Records};
+use tidemill_core::operator::{Fate, KeyedFactory, Progress, StateChange};
+use tidemill_core::source::SplitId;
+use tidemill_core::testing::{Collected, advance, barrier, context};
+use tidemill_core::time::END_OF_TIME;
+use tidemill_core::window::{AlignedWindow, WindowSpec};
+use tidemill_operators::{AggregateSpec, WindowAggregate, WindowAggregateSpec};
+
+/// Counts rows of `(ts, k)` by `CAST(k AS BIGINT)`.
+fn count_by_number(window: WindowSpec, key: DataType) -> WindowAggregate {
+    let input = Arc::new(Schema::new(vec![
+        Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        Field::new("k", key, true),
+    ]));
+    let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("k", 1));
+    let number = cast(column, &input, DataType::Int64).unwrap();
+    let count = AggregateSpec {
+        function: count_udaf(),
+        args: vec![],
+        distinct: false,
+        filter: None,
+        order_by: vec![],
+        ignore_nulls: false,
+        name: "n".to_owned(),
+    };
+    let keys = vec![(number, "k".to_owned())];
+    let spec = WindowAggregateSpec { input, window, time: 0, keys, aggregates: vec![count] };
+    WindowAggregate::new(spec).unwrap()
+}
+
+fn tumbling(size: i64) -> WindowSpec {
+    WindowSpec::Aligned(AlignedWindow::tumbling(size, 0).unwrap())
+}
+
+fn rows(times: Vec<Option<i64>>, keys: ArrayRef) -> RecordBatch {
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
+    RecordBatch::try_from_iter_with_nullable([("ts", times, true), ("k", keys, true)]).unwrap()
+}
+
+fn numbered(time: i64, keys: std::ops::Range<i64>) -> Batch {
+    let times = keys.clone().map(|_| Some(time)).collect();
+    Batch::new(rows(times, Arc::new(Int64Array::from_iter_values(keys))))
+}
+
+/// Counts of all results.
+fn counts(out: &Collected) -> Vec<i64> {
+    let of = |batch: &Batch| batch.rows.column(4).as_primitive::<Int64Type>().values().to_vec();
+    out.batches.iter().flat_map(of).collect()
+}
+
+#[derive(Debug)]
+struct Lines;
+
+impl Records for Lines {
+    fn record(&self, index: usize) -> (String, Vec<u8>) {
+        (format!("line {}", index + 1), format!("record {index}").into_bytes())
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_processed_are_dead_letters_with_their_record() {
+    let aggregate = count_by_number(tumbling(10), DataType::Utf8);
+    let keys: ArrayRef = Arc::new(StringArray::from(vec!["1", "two", "3", "4", "5"]));
+    let batch = rows(vec![Some(1), Some(2), None, Some(i64::MAX), Some(3)], keys);
+    let split = SplitId::new("a.csv");
+    let origin = Origin { split: split.clone(), records: Some(Arc::new(Lines)), rows: None };
+    for with_origin in [true, false] {
+        let mut operator = aggregate.fused(&context(0, 1)).unwrap();
+        let mut out = Collected::default();
+        let origin = with_origin.then(|| origin.clone());
+        let batch = Batch { origin, ..Batch::new(batch.clone()) };
+        operator.process(0, batch, &mut out).unwrap();
+        assert_eq!((out.fate(Fate::Counted), out.fate(Fate::DeadLettered)), (2, 3));
+        let letters = &out.dead_letters;
+        assert!(letters[0].reason.contains("two"), "{}", letters[0].reason);
+        assert_eq!(letters[1].reason, "event time is null");
+        assert!(letters[2].reason.contains("out of range"), "{}", letters[2].reason);
+        if with_origin {
+            assert_eq!(letters[2].position, "line 4");
+            assert_eq!(letters[2].payload, b"record 3");
+            assert_eq!(letters[2].split, split);
+        } else {
+            let row = String::from_utf8(letters[1].payload.clone()).unwrap();
+            assert_eq!(row, r#"{"k":"3"}"#);
+        }
+        advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
+        assert_eq!(counts(&out), [1, 1]);
+    }
+}
+
+#[test]
+fn nearly_unique_keys_pass_through_and_still_meet_in_the_merger() {
+    let aggregate = count_by_number(tumbling(10), DataType::Int64);
+    let mut combiner = aggregate.combiner(&context(0, 1)).unwrap();
+    let mut merger = aggregate.merger(&context(0, 1)).unwrap();
+    let mut between = Collected::default();
+    for part in 0..15 {
+        let keys = part * 8000..(part + 1) * 8000;
+        combiner.process(0, numbered(1, keys), &mut between).unwrap();
+    }
+    assert!(between.batches.is_empty(), "rows are combined at first");
+    advance(combiner.as_mut(), 10, &mut between).unwrap();
+    assert_eq!(between.rows(), 120_000);
+    for _ in 0..2 {
+        let before = between.rows();
+        combiner.process(0, numbered(11, 0..8000), &mut between).unwrap();
+        assert_eq!(between.rows(), before + 8000, "rows pass through");
+    }
+    let mut out = Collected::default();
+    for batch in between.batches {
+        assert!(batch.len() <= 8192);
+        merger.process(0, batch, &mut out).unwrap();
+    }
+    advance(merger.as_mut(), END_OF_TIME, &mut out).unwrap();
+    let counts = counts(&out);
+    assert_eq!(counts.len(), 128_000);
+    assert_eq!(counts.iter().filter(|count| **count == 2).count(), 8000);
+}
+
+#[test]
+fn windows_ages_apart_fire_at_once_and_nothing_between_them() {
+    let second = AlignedWindow::hopping(3_600_000_000, 1_000_000, 0).unwrap();
+    let aggregate = count_by_number(WindowSpec::Aligned(second), DataType::Int64);
+    let mut operator = aggregate.fused(&context(0, 1)).unwrap();
+    let mut out = Collected::default();
+    for time in [-60_000_000_000_000_000, 0, 200_000_000_000_000_000] {
+        operator.process(0, numbered(time, 0..1), &mut out).unwrap();
+    }
+    advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
+    assert_eq!(counts(&out), vec![1; 3 * 3600]);
+    assert_eq!(operator.watermark(END_OF_TIME, &mut out).unwrap(), Progress::Done);
+}
+
+#[test]
+fn a_session_that_never_closes_stays_small() {
+    let aggregate = count_by_number(WindowSpec::session(10).unwrap(), DataType::Int64);
+    let mut operator = aggregate.fused(&context(0, 1)).unwrap();
+    let mut out = Collected::default();
+    let mut largest = 0;
+    for time in 0..100_000 {
+        operator.process(0, numbered(time, 0..2), &mut out).unwrap();
+        if time % 7 == 0 {
+            advance(operator.as_mut(), time - 5, &mut out).unwrap();
+        }
+        if time % 1000 == 0 {
+            barrier(operator.as_mut(), 1, false, &mut out).unwrap();
+        }
+        largest = largest.max(operator.state_bytes());
+    }
+    assert!(out.batches.is_empty());
+    // Up to 8192 rows may be kept in vain, here each two in a batch of their own.
+    assert!(largest < 8 << 20, "{largest} bytes for two open sessions");
+    advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
+    assert_eq!(counts(&out), [100_000, 100_000]);
+}
+
+#[test]
+fn very_many_sessions_fire_bit_by_bit() {
+    let aggregate = count_by_number(WindowSpec::session(10).unwrap(), DataType::Int64);
+    let mut operator = aggregate.fused(&context(0, 1)).unwrap();
+    let mut out = Collected::default();
+    for part in 0..20 {
+        operator.process(0, numbered(part, part * 8000..(part + 1) * 8000), &mut out).unwrap();
+    }
+    assert_eq!(operator.watermark(END_OF_TIME, &mut out).unwrap(), Progress::More);
+    assert!(out.rows() < 160_000);
+    advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
+    assert_eq!(counts(&out), vec![1; 160_000]);
+    assert!(out.batches.iter().all(|batch| batch.len() <= 8192));
+}
+
+#[test]
+fn a_barrier_without_checkpoint_takes_nothing_and_loses_nothing() {
+    for window in [tumbling(10), WindowSpec::session(10).unwrap()] {
+        let aggregate = count_by_number(window, DataType::Int64);
+        let mut operator = aggregate.fused(&context(0, 1)).unwrap();
+        let mut out = Collected::default();
+        let skipped =
+            tidemill_core::operator::Barrier { epoch: 1, full: false, checkpointed: false };
+        operator.process(0, numbered(1, 0..3), &mut out).unwrap();
+        let change = operator.barrier(skipped, &mut out).unwrap();
+        assert!(matches!(change, StateChange::Append(state) if state.is_empty()));
+        operator.process(0, numbered(2, 0..3), &mut out).unwrap();
+        let change = barrier(operator.as_mut(), 2, false, &mut out).unwrap();
+        let StateChange::Append(state) = change else { panic!("{change:?}") };
+        let mut again = aggregate.merger(&context(0, 1)).unwrap();
+        state.into_iter().for_each(|fragment| again.restore(fragment).unwrap());
+        advance(again.as_mut(), END_OF_TIME, &mut out).unwrap();
+        assert_eq!(counts(&out), [2, 2, 2]);
+    }
+}
