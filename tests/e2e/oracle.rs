@@ -34,7 +34,9 @@ pub fn expected(case: &Case) -> (Vec<String>, usize) {
                 Kind::Session { .. } if row.ts < watermark => late += 1,
                 Kind::Session { .. } => on_time.push(row.clone()),
                 _ if open.is_empty() => late += 1,
-                _ => assigned.extend(open.into_iter().map(|(start, end)| (start, end, row.clone()))),
+                _ => {
+                    assigned.extend(open.into_iter().map(|(start, end)| (start, end, row.clone())))
+                }
             }
         }
     }
@@ -125,7 +127,12 @@ fn group_by(assigned: &[(i64, i64, Row)], keys: usize) -> Vec<String> {
 }
 
 fn one_batch(input: RecordBatch) -> Arc<dyn ExecutionPlan> {
-    datafusion_physical_plan::test::TestMemoryExec::try_new_exec(&[vec![input.clone()]], input.schema(), None).unwrap()
+    datafusion_physical_plan::test::TestMemoryExec::try_new_exec(
+        &[vec![input.clone()]],
+        input.schema(),
+        None,
+    )
+    .unwrap()
 }
 
 fn aggregates(schema: &SchemaRef) -> Vec<Arc<AggregateFunctionExpr>> {

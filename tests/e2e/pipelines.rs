@@ -22,6 +22,8 @@ pub struct Row {
     pub ts: i64,
     pub value: Option<f64>,
     pub n: i64,
+    /// Of any magnitude: no order of plain summing gives the same twice.
+    pub wild: f64,
 }
 
 /// Rows of each split, in order.
@@ -61,7 +63,9 @@ pub fn case(seed: u64) -> Case {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let unit = 1_000;
     let kind = match rng.random_range(0..4) {
-        0 => Kind::Tumbling { size: rng.random_range(1..20) * unit, offset: rng.random_range(0..5) },
+        0 => {
+            Kind::Tumbling { size: rng.random_range(1..20) * unit, offset: rng.random_range(0..5) }
+        }
         1 => {
             let slide = rng.random_range(1..5) * unit;
             let size = slide * rng.random_range(1..12);
@@ -88,7 +92,11 @@ fn split(rng: &mut impl Rng, bound: i64, unit: i64) -> Vec<Row> {
             rows.push(row);
             continue;
         }
-        now += if rng.random_bool(0.03) { rng.random_range(0..60) * unit } else { rng.random_range(0..unit) };
+        now += if rng.random_bool(0.03) {
+            rng.random_range(0..60) * unit
+        } else {
+            rng.random_range(0..unit)
+        };
         let behind = if rng.random_bool(0.2) { rng.random_range(0..=2 * bound + unit) } else { 0 };
         rows.push(Row {
             key: rng.random_bool(0.9).then(|| rng.random_range(-3..4)),
@@ -96,6 +104,7 @@ fn split(rng: &mut impl Rng, bound: i64, unit: i64) -> Vec<Row> {
             ts: now - behind,
             value: rng.random_bool(0.9).then(|| f64::from(rng.random_range(-400..400)) / 4.0),
             n: rng.random_range(-1000..1000),
+            wild: rng.random_range(-1.0..1.0) * 10f64.powi(rng.random_range(-30..30)),
         });
     }
     rows
@@ -108,6 +117,7 @@ pub fn input_schema() -> SchemaRef {
         ("ts", TIMESTAMP),
         ("value", DataType::Float64),
         ("n", DataType::Int64),
+        ("wild", DataType::Float64),
     ])
 }
 
@@ -122,6 +132,7 @@ pub fn batch(rows: &[Row]) -> RecordBatch {
             Arc::new(TimestampMicrosecondArray::from_iter_values(times)),
             Arc::new(rows.iter().map(|row| row.value).collect::<Float64Array>()),
             Arc::new(rows.iter().map(|row| Some(row.n)).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| Some(row.wild)).collect::<Float64Array>()),
         ],
     )
     .unwrap()
@@ -140,6 +151,19 @@ pub fn aggregates() -> Vec<Expr> {
     ]
 }
 
+/// Aggregates that depend on the order of rows or of additions, if one lets them.
+pub fn delicate_aggregates() -> Vec<Expr> {
+    vec![
+        sum(col("wild")).alias("total"),
+        avg(col("wild")).alias("mean"),
+        stddev(col("wild")).alias("spread"),
+        approx_percentile_cont(col("wild").sort(true, false), lit(0.9), None).alias("p90"),
+        array_agg(col("n")).alias("all"),
+        first_value(col("n"), vec![]).alias("first"),
+        last_value(col("wild"), vec![]).alias("last"),
+    ]
+}
+
 const MICRO: Duration = Duration::from_micros(1);
 
 fn length(micros: i64) -> Duration {
@@ -147,50 +171,69 @@ fn length(micros: i64) -> Duration {
 }
 
 /// Builds the case's job around a source and a sink.
-fn job(case: &Case, way: Way, handle: &tidemill::memory::MemoryHandle) -> Job {
+fn job(case: &Case, aggregates: &[Expr], way: Way, handle: &tidemill::memory::MemoryHandle) -> Job {
     let mut job = Job::named("case");
     let splits = case.splits.iter().map(|rows| vec![batch(rows)]).collect();
     let stream = job
         .source(MemorySource::new(input_schema(), splits))
         .event_time("ts", Watermarks::bounded(length(case.bound)));
-    let keyed = stream.filter(col("n").not_eq(lit(7i64))).key_by(["key", "name"].into_iter().take(case.keys));
+    let keyed = stream
+        .filter(col("n").not_eq(lit(7i64)))
+        .key_by(["key", "name"].into_iter().take(case.keys));
     let windowed = match case.kind {
-        Kind::Tumbling { size, offset } => keyed.window(Tumbling::of(length(size)).offset(length(offset))),
+        Kind::Tumbling { size, offset } => {
+            keyed.window(Tumbling::of(length(size)).offset(length(offset)))
+        }
         Kind::Hopping { size, slide, offset } => {
             keyed.window(Hopping::of(length(size), length(slide)).offset(length(offset)))
         }
         Kind::Cumulating { size, step } => keyed.window(Cumulating::of(length(size), length(step))),
         Kind::Session { gap } => keyed.window(Session::gap(length(gap))),
     };
-    windowed.aggregate(aggregates()).sink(handle.sink());
+    windowed.aggregate(aggregates.iter().cloned()).sink(handle.sink());
     job.parallelism(way.shards);
     job.settings().batch_rows = way.batch_rows;
     job
 }
 
-/// Runs a case to its end; returns the sorted result rows and the summary.
-pub fn run(case: &Case, way: Way) -> (Vec<String>, JobSummary) {
+/// How a run ended.
+pub struct Ran {
+    /// The result rows, sorted.
+    pub rows: Vec<String>,
+    pub summary: JobSummary,
+    /// Whether the crash that was asked for has happened.
+    pub crashed: bool,
+}
+
+/// Runs a case to its end.
+pub fn run(case: &Case, aggregates: &[Expr], way: Way) -> Ran {
     let (handle, _) = collect();
-    let summary = job(case, way, &handle).run_blocking().unwrap();
-    (sorted_rows(&handle.batches()), summary)
+    let summary = job(case, aggregates, way, &handle).run_blocking().unwrap();
+    Ran { rows: sorted_rows(&handle.batches()), summary, crashed: false }
 }
 
 /// Runs a case with checkpoints as fast as they can be made, and with a crash, which is survived on
 /// another number of shards.
-pub fn run_with_crash(case: &Case, ways: [Way; 2], at: CrashPoint, epoch: u64) -> (Vec<String>, JobSummary) {
+pub fn run_with_crash(
+    case: &Case,
+    aggregates: &[Expr],
+    ways: [Way; 2],
+    at: CrashPoint,
+    epoch: u64,
+) -> Ran {
     let folder = tempfile::tempdir_in(fast_disk()).unwrap();
     let url = folder.path().to_str().unwrap();
     let (handle, _) = collect();
-    let mut first = job(case, ways[0], &handle);
+    let mut first = job(case, aggregates, ways[0], &handle);
     first.checkpoints(url, Duration::ZERO);
     crash_at(&mut first, epoch, at);
     if let Ok(summary) = first.run_blocking() {
-        return (sorted_rows(&handle.batches()), summary);
+        return Ran { rows: sorted_rows(&handle.batches()), summary, crashed: false };
     }
-    let mut second = job(case, ways[1], &handle);
+    let mut second = job(case, aggregates, ways[1], &handle);
     second.checkpoints(url, Duration::ZERO);
     let summary = second.run_blocking().unwrap();
-    (sorted_rows(&handle.batches()), summary)
+    Ran { rows: sorted_rows(&handle.batches()), summary, crashed: true }
 }
 
 /// A folder in memory where there is one: checkpoints sync their files.
