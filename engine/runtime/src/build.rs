@@ -22,7 +22,7 @@ use crate::layout::{Layout, Role, StationPlan};
 use crate::shard::{Control, Event, Outlet, Shard, ShardView, Slot, Target};
 use crate::source::{SourceSettings, SourceStation};
 use crate::station::{Behavior, Inlet, Rejects, Station};
-use crate::stats::{Counts, StationStats};
+use crate::stats::{Counts, NamedStats, StationStats};
 use crate::waker::ShardWaker;
 
 /// The shards of a job, ready to run, and what the coordinator keeps of them.
@@ -30,7 +30,7 @@ pub(crate) struct Built {
     pub shards: Vec<Shard>,
     pub handles: Vec<ShardHandle>,
     /// For each station, by shard: the node's name and its counters.
-    pub stats: Vec<Vec<(String, Arc<StationStats>)>>,
+    pub stats: Vec<NamedStats>,
     pub delay: DelayRecorder,
 }
 
@@ -83,7 +83,7 @@ impl Builder<'_> {
         control: Receiver<Control>,
         view: &Arc<ShardView>,
         delay: &DelayRecorder,
-    ) -> Result<(Shard, Vec<(String, Arc<StationStats>)>)> {
+    ) -> Result<(Shard, NamedStats)> {
         let mut slots = Vec::new();
         let mut stats = Vec::new();
         for (number, plan) in self.layout.stations.iter().enumerate() {

@@ -256,15 +256,19 @@ impl Shard {
             counts: BTreeMap::new(),
         };
         let cause = nanos(self.clock.elapsed());
-        let mut done = vec![false; self.slots.len()];
-        for n in 0..self.slots.len() {
-            let Slot::Source(source) = &mut self.slots[n] else { continue };
+        let mut done = Vec::with_capacity(self.slots.len());
+        let mut reading = Vec::new();
+        for (n, slot) in self.slots.iter().enumerate() {
+            done.push(matches!(slot, Slot::Source(_)));
+            let Slot::Source(source) = slot else { continue };
             report.splits.push((source.name.clone(), source.split_states()));
             *report.counts.entry(source.name.clone()).or_default() += source.stats.counts();
-            done[n] = true;
             if !source.finished {
-                self.send(n, vec![(Port::Main, Element::Barrier(epoch))], cause)?;
+                reading.push(n);
             }
+        }
+        for source in reading {
+            self.send(source, vec![(Port::Main, Element::Barrier(epoch))], cause)?;
         }
         self.cut = Some(PendingCut { report, done });
         Ok(())

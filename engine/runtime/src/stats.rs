@@ -4,12 +4,16 @@
 //! dead-lettered + filtered) holds across restarts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use tidemill_core::graph::{Graph, NodeId, NodeKind, Port};
 use tidemill_core::operator::Fate;
 use tidemill_core::time;
+
+/// The counters of a shard's stations, with the names of their nodes.
+pub(crate) type NamedStats = Vec<(String, Arc<StationStats>)>;
 
 /// Counters of one station on one shard.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use tidemill_core::{Epoch, EventTime};
 use crate::delay::{DelayRecorder, EmitDelay};
 use crate::shard::ShardView;
 use crate::source::SplitStatus;
-use crate::stats::{Counts, Ledger, StationStats, ledgers};
+use crate::stats::{Counts, Ledger, NamedStats, ledgers};
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -127,7 +127,7 @@ pub(crate) struct Shared {
     pub shards: usize,
     pub clock: Arc<dyn Clock>,
     pub started: Duration,
-    pub stats: Vec<Vec<(String, Arc<StationStats>)>>,
+    pub stats: Vec<NamedStats>,
     pub views: Vec<Arc<ShardView>>,
     pub delay: DelayRecorder,
     pub changing: Mutex<Changing>,
