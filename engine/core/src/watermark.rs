@@ -70,11 +70,25 @@ impl SplitWatermark {
         let newest = self.newest.map_or(max, |newest| newest.max(max));
         let plausible = max <= now.saturating_add(strategy.max_future)
             || self.newest.is_some_and(|n| max <= n.saturating_add(strategy.max_future));
-        if plausible && min >= newest.saturating_sub(strategy.bound) {
+        let on_time = min >= newest.saturating_sub(strategy.bound)
+            || times.null_count() == 0 && self.all_on_time(times.values(), strategy.bound);
+        if plausible && on_time {
             self.newest = Some(newest);
             return Observed::default();
         }
         self.observe_rows(times, strategy, now)
+    }
+
+    /// Whether no row is behind the watermark that the rows before it have raised. A batch that
+    /// spans more time than the bound needs this look at every row.
+    fn all_on_time(&self, times: &[EventTime], bound: i64) -> bool {
+        let mut newest = self.newest.unwrap_or(BEGINNING);
+        let mut behind = false;
+        for time in times {
+            behind |= *time < newest.saturating_sub(bound);
+            newest = newest.max(*time);
+        }
+        !behind
     }
 
     /// Row by row: some row is behind the watermark, or suspiciously far ahead.
