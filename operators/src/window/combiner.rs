@@ -31,6 +31,8 @@ pub(super) struct Combiner {
     tables: BTreeMap<(EventTime, EventTime), Table>,
     watermark: EventTime,
     rows_since_look: usize,
+    /// Bytes in use when they were last looked at.
+    bytes: usize,
     gain: Gain,
     /// Accumulators without groups, once rows have passed through as they are.
     converters: Option<Accumulators>,
@@ -72,6 +74,7 @@ impl Combiner {
             tables: BTreeMap::new(),
             watermark: BEGINNING,
             rows_since_look: 0,
+            bytes: 0,
             gain: Gain::default(),
             converters: None,
             scratch: Scratch::new(),
@@ -92,7 +95,8 @@ impl Combiner {
         }
         if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
             self.rows_since_look = 0;
-            if self.tables.values().map(Table::bytes).sum::<usize>() > BYTES_MAX {
+            self.bytes = self.tables.values().map(Table::bytes).sum();
+            if self.bytes > BYTES_MAX {
                 self.flush(EventTime::MAX, out)?;
             }
         }
@@ -121,6 +125,7 @@ impl Combiner {
 
     /// Sends the slices that the window ending at `end` is the first to need, or an earlier one.
     fn flush(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
+        self.bytes = 0;
         let mut batches = Vec::new();
         while let Some(table) = self.tables.first_entry() {
             let (first_window_end, slice_end) = *table.key();
@@ -175,7 +180,6 @@ impl Operator for Combiner {
     }
 
     fn state_bytes(&self) -> usize {
-        // Bounded by `BYTES_MAX`, and gone at the next barrier.
-        0
+        self.bytes
     }
 }

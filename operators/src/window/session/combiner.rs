@@ -35,6 +35,8 @@ pub(in crate::window) struct Combiner {
     accumulators: Accumulators,
     earliest: EventTime,
     rows_since_look: usize,
+    /// Bytes in use when they were last looked at.
+    bytes: usize,
     scratch: Scratch,
 }
 
@@ -59,6 +61,7 @@ impl Combiner {
             run_keys: Vec::new(),
             earliest: EventTime::MAX,
             rows_since_look: 0,
+            bytes: 0,
             scratch: Scratch::new(),
         })
     }
@@ -103,6 +106,7 @@ impl Combiner {
         let keys = keys.collect::<Result<Vec<ArrayRef>>>()?;
         let partial = Partial { rows: runs, keys, states: self.accumulators.take_states()? };
         self.earliest = EventTime::MAX;
+        self.bytes = 0;
         emit::batches(vec![partial.into_batch(&self.plan, [firsts.into(), ends.into()])?], out)
     }
 }
@@ -152,7 +156,8 @@ impl Operator for Combiner {
             self.rows_since_look = 0;
             let runs = self.run_keys.len() * size_of::<(Run, u32)>();
             let keys = self.keys.as_ref().map_or(0, |keys| keys.size());
-            if runs + keys + self.accumulators.bytes() > BYTES_MAX {
+            self.bytes = runs + keys + self.accumulators.bytes();
+            if self.bytes > BYTES_MAX {
                 self.flush(out)?;
             }
         }
@@ -177,7 +182,6 @@ impl Operator for Combiner {
     }
 
     fn state_bytes(&self) -> usize {
-        // Bounded by `BYTES_MAX`, and gone at the next barrier.
-        0
+        self.bytes
     }
 }
