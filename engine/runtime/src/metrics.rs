@@ -3,7 +3,7 @@
 //! | name | type | labels |
 //! |---|---|---|
 //! | `tidemill_records_in_total`, `tidemill_records_out_total` | counter | job, operator, shard |
-//! | `tidemill_records_counted_total`, `tidemill_late_total`, `tidemill_filtered_total`, `tidemill_dead_letters_total` | counter | job, operator, shard |
+//! | `tidemill_records_counted_total`, `tidemill_records_late_total`, `tidemill_records_filtered_total`, `tidemill_records_dead_letters_total` | counter | job, operator, shard |
 //! | `tidemill_queue_depth`, `tidemill_state_bytes`, `tidemill_watermark_lag_seconds` | gauge | job, operator, shard |
 //! | `tidemill_busy_ratio`, `tidemill_backpressured_ratio`, `tidemill_idle_ratio` | gauge | job, shard |
 //! | `tidemill_split_watermark_lag_seconds`, `tidemill_split_records_total` | gauge, counter | job, operator, shard, split |
@@ -47,9 +47,9 @@ fn publish_station(shared: &Shared, operator: &str, shard: usize, stats: &Statio
     counter!("tidemill_records_in_total", labels.clone()).absolute(counts.records_in);
     counter!("tidemill_records_out_total", labels.clone()).absolute(counts.records_out);
     counter!("tidemill_records_counted_total", labels.clone()).absolute(counts.counted);
-    counter!("tidemill_late_total", labels.clone()).absolute(counts.late);
-    counter!("tidemill_filtered_total", labels.clone()).absolute(counts.filtered);
-    counter!("tidemill_dead_letters_total", labels.clone()).absolute(counts.dead_letters);
+    counter!("tidemill_records_late_total", labels.clone()).absolute(counts.late);
+    counter!("tidemill_records_filtered_total", labels.clone()).absolute(counts.filtered);
+    counter!("tidemill_records_dead_letters_total", labels.clone()).absolute(counts.dead_letters);
     let load = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed) as f64;
     gauge!("tidemill_queue_depth", labels.clone()).set(load(&stats.queue));
     gauge!("tidemill_state_bytes", labels.clone()).set(load(&stats.state_bytes));
