@@ -1,6 +1,7 @@
 //! `tidemill bench`: measures the engine beside yardsticks, or a job file by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use tidemill_core::graph::{Graph, NodeKind};
@@ -18,22 +19,22 @@ use crate::bench::report::{Figures, Report, ratios};
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// What to measure: `tumbling`, or a job file, whose sinks are replaced by blackholes.
-    #[arg(value_name = "tumbling|JOB.sql")]
-    what: String,
+    #[arg(value_name = "tumbling|JOB.sql", value_parser = what)]
+    what: What,
     /// Rows of each run.
-    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = positive)]
     rows: usize,
     /// Keys, equally frequent.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    keys: u64,
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = positive)]
+    keys: usize,
     /// Numbers of threads to measure with, one after the other.
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2")]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2", value_parser = positive)]
     parallelism: Vec<usize>,
     /// Where the rows come from; files are written to the temporary folder first.
     #[arg(long, default_value = "memory")]
     source: RowSource,
     /// Runs that count.
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
     runs: usize,
     /// Runs before, which do not.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -46,15 +47,38 @@ pub struct BenchArgs {
     pub output: OutputFormat,
 }
 
+/// What is measured.
+#[derive(Debug, Clone)]
+enum What {
+    Tumbling,
+    JobFile(PathBuf),
+}
+
+fn what(text: &str) -> Result<What, String> {
+    let path = PathBuf::from(text);
+    match text {
+        "tumbling" => Ok(What::Tumbling),
+        _ if path.extension().is_some_and(|suffix| suffix == "sql") => Ok(What::JobFile(path)),
+        _ => Err("write `tumbling`, or the path of a job file (JOB.sql)".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("write a whole number of at least 1".to_owned()),
+    }
+}
+
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    args.check()?;
     let machine = machine::this();
-    let (contenders, workload) = if args.what == "tumbling" {
-        let workload = args.workload();
-        eprintln!("making {} rows", workload.rows);
-        (contenders(&workload)?, Some(workload))
-    } else {
-        (args.job_file()?, None)
+    let (name, contenders, workload) = match &args.what {
+        What::Tumbling => {
+            let workload = args.workload();
+            eprintln!("making {} rows", workload.rows);
+            ("tumbling".to_owned(), contenders(&workload)?, Some(workload))
+        }
+        What::JobFile(path) => (path.display().to_string(), args.job_file(path)?, None),
     };
     let rounds = args.warm_up + args.runs;
     let measured = measure(&contenders, args.warm_up, args.runs, |round| {
@@ -62,7 +86,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     })?;
     let rows = workload.as_ref().map_or(0, |workload| workload.rows as u64);
     let report = Report {
-        name: args.what.clone(),
+        name,
         workload,
         warm_up: args.warm_up,
         runs: args.runs,
@@ -86,29 +110,10 @@ fn show(report: &Report, output: OutputFormat) -> Result<()> {
 }
 
 impl BenchArgs {
-    fn check(&self) -> Result<()> {
-        let positive = |name: &str, value: usize| match value {
-            0 => Err(Error::configuration(format!("--{name} must be at least 1"))),
-            _ => Ok(()),
-        };
-        positive("rows", self.rows)?;
-        positive("keys", self.keys as usize)?;
-        positive("runs", self.runs)?;
-        self.parallelism.iter().try_for_each(|threads| positive("parallelism", *threads))?;
-        let is_file = Path::new(&self.what).extension().is_some_and(|suffix| suffix == "sql");
-        if self.what != "tumbling" && !is_file {
-            return Err(Error::configuration(format!(
-                "there is no benchmark '{}': write tumbling, or the path of a job file (JOB.sql)",
-                self.what
-            )));
-        }
-        Ok(())
-    }
-
     fn workload(&self) -> Workload {
         Workload {
             rows: self.rows,
-            keys: self.keys,
+            keys: self.keys as u64,
             source: self.source,
             parallelism: self.parallelism.clone(),
             checkpoints: self.checkpoints.clone(),
@@ -116,10 +121,10 @@ impl BenchArgs {
     }
 
     /// The job file on each number of threads.
-    fn job_file(&self) -> Result<Vec<Contender>, Failure> {
+    fn job_file(&self, path: &Path) -> Result<Vec<Contender>, Failure> {
         let on = |threads: &usize| {
             let file = JobFileArgs {
-                job: self.what.clone().into(),
+                job: path.to_owned(),
                 parallelism: Some(*threads),
                 checkpoint_dir: self.checkpoints.clone(),
                 checkpoint_interval: None,
@@ -146,7 +151,7 @@ fn without_sinks(graph: &mut Graph) {
     for id in 0..graph.nodes().len() {
         let node = graph.node_mut(id);
         if matches!(node.kind, NodeKind::Sink(_)) {
-            node.kind = NodeKind::Sink(std::sync::Arc::new(Blackhole));
+            node.kind = NodeKind::Sink(Arc::new(Blackhole));
         }
     }
 }
