@@ -51,10 +51,14 @@ impl Catalog {
         self.0.keys().cloned().collect()
     }
 
-    /// Whether some token names a declaration that was wrong.
+    /// Whether a query reads something whose declaration was wrong.
     pub fn mentions_broken(&self, tokens: &[TokenWithSpan]) -> bool {
-        tokens.iter().any(|token| match &token.token {
-            Token::Word(word) => matches!(self.get(&word.value), Some(Relation::Broken)),
+        tokens.windows(2).any(|pair| match &pair[1].token {
+            Token::Word(word) => {
+                let before = ["FROM", "JOIN", "TABLE"];
+                before.iter().any(|before| is_word(&pair[0].token, before))
+                    && matches!(self.get(&word.value), Some(Relation::Broken))
+            }
             _ => false,
         })
     }
@@ -80,6 +84,7 @@ pub(crate) struct Table {
     factory: Arc<dyn ConnectorFactory>,
     options: Vec<(Name, Name)>,
     source: OnceLock<Result<Arc<dyn Source>, Problem>>,
+    sink: OnceLock<Result<Arc<dyn Sink>, Problem>>,
 }
 
 /// Options that every source table takes, whatever its connector.
@@ -138,6 +143,7 @@ impl Table {
             factory,
             options: declaration.options,
             source: OnceLock::new(),
+            sink: OnceLock::new(),
         })
     }
 
@@ -165,9 +171,10 @@ impl Table {
         self.source.get_or_init(make).clone()
     }
 
-    /// A sink that writes the table.
+    /// The sink that writes the table: one, however many queries write it.
     pub fn sink(&self) -> Fallible<Arc<dyn Sink>> {
-        self.factory.sink(&self.sink_spec).map_err(|error| self.problem(&error))
+        let make = || self.factory.sink(&self.sink_spec).map_err(|error| self.problem(&error));
+        self.sink.get_or_init(make).clone()
     }
 
     fn problem(&self, error: &Error) -> Problem {

@@ -4,6 +4,7 @@ use datafusion_common::{DataFusionError, SchemaError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
 use crate::diagnostic::Problem;
+use crate::functions::planner_name;
 use crate::token::span_of;
 use crate::types::in_sql_words;
 
@@ -76,29 +77,45 @@ fn not_grouped(message: &str, span: Option<Span>, tokens: &[TokenWithSpan]) -> O
 /// The first line, without the library's prefixes and type names.
 fn clean(message: &str) -> String {
     let mut text = message.lines().next().unwrap_or_default();
-    for prefix in ["Error during planning: ", "This feature is not implemented: "] {
+    let prefixes =
+        ["Error during planning: ", "This feature is not implemented: ", "Internal error: "];
+    for prefix in prefixes {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
-    // Candidates are listed in the notation of another language.
-    let text = text.split(" Candidate functions").next().unwrap_or(text);
-    let text = text.split(". No function matches").next().unwrap_or(text);
-    in_sql_words(text)
+    let signature = ["failed to match any signature", "No function matches", "Failed to coerce"];
+    if signature.iter().any(|phrase| text.contains(phrase))
+        && let Some(name) = quoted(text).next()
+    {
+        let name = name.split('(').next().unwrap_or(name).to_uppercase();
+        return format!("{name} does not take arguments of these types");
+    }
+    in_sql_words(text.trim_end_matches('.'))
 }
 
-/// A token that the message quotes or calls.
+/// What stands in single quotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\'').skip(1).step_by(2)
+}
+
+/// A function that the message calls by its name, or a string that it quotes.
 fn mentioned(message: &str, tokens: &[TokenWithSpan]) -> Option<Span> {
-    let separators = |c: char| !(c.is_alphanumeric() || c == '_');
-    message.split(separators).filter(|word| word.len() > 1).find_map(|word| {
-        let is_it = |token: &&TokenWithSpan| match &token.token {
-            Token::Word(found) => {
-                found.value == word
-                    || (found.keyword == datafusion_sql::sqlparser::keywords::Keyword::NoKeyword
-                        && found.value.eq_ignore_ascii_case(word))
+    let is_called = |name: &str| {
+        let is_call = |pair: &&[TokenWithSpan]| match (&pair[0].token, &pair[1].token) {
+            (Token::Word(word), Token::LParen) => {
+                word.value.eq_ignore_ascii_case(name)
+                    || planner_name(&word.value).is_some_and(|n| n.eq_ignore_ascii_case(name))
             }
             _ => false,
         };
+        tokens.windows(2).find(is_call).map(|pair| pair[0].span)
+    };
+    let is_quoted = |text: &str| {
+        let is_it = |token: &&TokenWithSpan| matches!(&token.token, Token::SingleQuotedString(literal) if literal == text);
         tokens.iter().find(is_it).map(|token| token.span)
-    })
+    };
+    let separators = |c: char| !(c.is_alphanumeric() || c == '_');
+    let words = message.split(separators).filter(|word| word.len() > 1);
+    words.into_iter().find_map(is_called).or_else(|| quoted(message).find_map(is_quoted))
 }
 
 /// Where a name stands, in its own case.

@@ -14,7 +14,7 @@ use crate::catalog::{Catalog, Defaults, Relation, Table};
 use crate::diagnostic::{Diagnostics, Fallible, Problem, Problems};
 use crate::functions::Functions;
 use crate::lower::{Lowering, Query};
-use crate::query::{self, NotFlink};
+use crate::query::{self, Notes};
 use crate::statement::{Statement, TableDeclaration};
 use crate::token::{Name, tokenize};
 use crate::{PlannedInsert, PlannedJob, Registry, explain_error, settings, sink, statement};
@@ -28,7 +28,7 @@ struct Job<'a> {
     lowering: Lowering,
     /// For each sink table the nodes whose rows go into it.
     inserts: Vec<(Arc<Table>, Vec<NodeId>)>,
-    not_flink: NotFlink,
+    notes: Notes,
     problems: Problems,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn plan(
         settings: BTreeMap::new(),
         lowering: Lowering::default(),
         inserts: Vec::new(),
-        not_flink: Vec::new(),
+        notes: Vec::new(),
         problems,
     };
     for statement in statements {
@@ -64,12 +64,9 @@ pub(crate) fn plan(
     let inserts = job.add_sinks();
     job.problems.finish(file, text)?;
     let portability = job
-        .not_flink
+        .notes
         .into_iter()
-        .map(|(name, span)| {
-            let (line, column) = (span.start.line, span.start.column);
-            format!("{file}:{line}:{column}: Flink has no function {name}")
-        })
+        .map(|(note, span)| format!("{file}:{}:{}: {note}", span.start.line, span.start.column))
         .collect();
     Ok(PlannedJob { graph: job.lowering.graph, settings: job.settings, inserts, portability })
 }
@@ -86,6 +83,11 @@ impl Job<'_> {
                 self.create_view(&name, &columns, if_not_exists, &query);
             }
             Statement::Insert { table, columns, query } => self.insert(&table, &columns, &query),
+            Statement::Broken { name } => {
+                if self.catalog.get(&name.text).is_none() {
+                    self.catalog.insert(&name.text, Relation::Broken);
+                }
+            }
         }
     }
 
@@ -111,14 +113,14 @@ impl Job<'_> {
             on_error: self.registry.default_on_error,
             idle_timeout: idle_timeout.and_then(|text| parse_duration(text)),
         };
-        let not_flink = std::cell::RefCell::new(Vec::new());
+        let notes = std::cell::RefCell::new(Vec::new());
         let functions = &self.functions;
         let table =
             Table::declare(declaration, &self.registry.connectors, &defaults, &|spec, declared| {
-                let mut not_flink = not_flink.borrow_mut();
-                query::computed_columns(spec, declared, functions, &mut not_flink)
+                let mut notes = notes.borrow_mut();
+                query::computed_columns(spec, declared, functions, &mut notes)
             });
-        self.not_flink.append(&mut not_flink.into_inner());
+        self.notes.append(&mut notes.into_inner());
         let relation = match self.problems.take(table) {
             Some(table) => Relation::Table(Arc::new(table)),
             None => Relation::Broken,
@@ -131,7 +133,7 @@ impl Job<'_> {
         if self.catalog.mentions_broken(tokens) {
             return None;
         }
-        match query::plan(tokens, &self.catalog, &self.functions, &mut self.not_flink) {
+        match query::plan(tokens, &self.catalog, &self.functions, &mut self.notes) {
             Ok(plan) => Some(plan),
             Err(problems) => {
                 problems.into_iter().for_each(|problem| self.problems.add(problem));
@@ -182,6 +184,10 @@ impl Job<'_> {
                 None
             }
         };
+        if let Some(sink) = &sink {
+            let writable = sink.sink();
+            self.problems.take(writable);
+        }
         let Some(plan) = self.plan_query(tokens) else { return };
         let result = self.add_insert(sink, columns, plan, tokens);
         self.problems.take(result);
@@ -195,12 +201,16 @@ impl Job<'_> {
         tokens: &[TokenWithSpan],
     ) -> Fallible<()> {
         let plan = query::optimize(plan, tokens)?;
+        let assigned = match &sink {
+            Some(sink) => sink::assign(sink, columns, plan.schema(), tokens),
+            None => Ok(Vec::new()),
+        };
+        let assigned = self.problems.take(assigned);
         let mut query = Query { lowering: &mut self.lowering, tokens };
         let name = sink.as_ref().map_or("query", |table| table.name.text.as_str());
         let rows = query.lower(&plan, name)?;
-        let Some(sink) = sink else { return Ok(()) };
-        let assigned = sink::assign(&sink, columns, plan.schema().fields().len(), tokens)?;
-        let node = sink::project(&mut query, &rows, &plan, &sink, &assigned)?;
+        let (Some(sink), Some(assigned)) = (sink, assigned) else { return Ok(()) };
+        let node = sink::project(&mut query, &rows, &sink, &assigned)?;
         let same = |(other, _): &&mut (Arc<Table>, Vec<NodeId>)| Arc::ptr_eq(other, &sink);
         match self.inserts.iter_mut().find(same) {
             Some((_, nodes)) => nodes.push(node),

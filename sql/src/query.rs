@@ -7,13 +7,15 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::logical_plan::builder::LogicalTableSource;
 use datafusion_expr::logical_plan::{LogicalPlan, LogicalPlanBuilder};
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::{Expr, col, lit};
+use datafusion_expr::{Expr, ExprSchemable, lit};
 use datafusion_optimizer::optimize_projections::OptimizeProjections;
+use datafusion_optimizer::optimize_unions::OptimizeUnions;
 use datafusion_optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
@@ -31,18 +33,18 @@ use crate::explain_error;
 use crate::functions::Functions;
 use crate::rewrite::Rewriter;
 use crate::statement::{ColumnKind, TableDeclaration};
-use crate::token::{expect_end, parse_expr, parse_problem, parser};
+use crate::token::{expect_end, is_word, parse_expr, parse_problem, parser};
 use crate::windowing::extract;
 
-/// A call that Flink would not take, and where it stands.
-pub(crate) type NotFlink = Vec<(String, Span)>;
+/// What Flink would not take, or would do otherwise, and where it stands.
+pub(crate) type Notes = Vec<(String, Span)>;
 
 /// Plans a query as it is written. All that is wrong with its syntax tree is reported at once.
 pub(crate) fn plan(
     tokens: &[TokenWithSpan],
     catalog: &Catalog,
     functions: &Functions,
-    not_flink: &mut NotFlink,
+    notes: &mut Notes,
 ) -> Result<LogicalPlan, Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
     let mut calls = Vec::new();
@@ -57,22 +59,52 @@ pub(crate) fn plan(
     for call in &mut calls {
         rewriter.run(&mut call.data);
     }
-    not_flink.append(&mut rewriter.not_flink);
+    notes.append(&mut rewriter.notes);
     if !rewriter.problems.is_empty() {
         return Err(rewriter.problems);
     }
     let context = Context::new(catalog, functions, rewriter.windows, calls);
     let planned = context.planner().sql_statement_to_plan(SqlStatement::Query(query));
-    planned.map_err(|error| one(explain_error::problem(&error, tokens)))
+    let plan = planned.map_err(|error| one(explain_error::problem(&error, tokens)))?;
+    note_integer_averages(&plan, tokens, notes);
+    Ok(plan)
+}
+
+/// Flink's `AVG` of integers is an integer; here it is a `DOUBLE`.
+fn note_integer_averages(plan: &LogicalPlan, tokens: &[TokenWithSpan], notes: &mut Notes) {
+    let visited = plan.apply(|node| {
+        let LogicalPlan::Aggregate(aggregate) = node else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let is_integer = |expr: &Expr| {
+            expr.get_type(aggregate.input.schema()).is_ok_and(|data_type| data_type.is_integer())
+        };
+        let averages = aggregate.aggr_expr.iter().filter(|expr| match expr {
+            Expr::AggregateFunction(call) => {
+                call.func.name() == "avg" && call.params.args.first().is_some_and(is_integer)
+            }
+            _ => false,
+        });
+        for _ in averages {
+            let avg = tokens.iter().find(|token| is_word(&token.token, "AVG"));
+            let span = avg.map_or(Span::empty(), |token| token.span);
+            let note = "AVG of integers is DOUBLE here and an integer in Flink: \
+                        write AVG(CAST(… AS DOUBLE))";
+            notes.push((note.to_owned(), span));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(visited.is_ok(), "nothing here fails");
 }
 
 /// The plan as it will run.
 pub(crate) fn optimize(plan: LogicalPlan, tokens: &[TokenWithSpan]) -> Fallible<LogicalPlan> {
-    run_rules(
-        plan,
-        vec![Arc::new(SimplifyExpressions::new()), Arc::new(OptimizeProjections::new())],
-    )
-    .map_err(|error| explain_error::problem(&error, tokens))
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(OptimizeProjections::new()),
+    ];
+    run_rules(plan, rules).map_err(|error| explain_error::problem(&error, tokens))
 }
 
 fn run_rules(
@@ -100,7 +132,7 @@ pub(crate) fn computed_columns(
     spec: &TableSpec,
     declaration: &TableDeclaration,
     functions: &Functions,
-    not_flink: &mut NotFlink,
+    notes: &mut Notes,
 ) -> Fallible<Arc<dyn RowFunction>> {
     let span = declaration.span;
     let failed = |error: DataFusionError| explain_error::problem(&error, &[]);
@@ -115,7 +147,7 @@ pub(crate) fn computed_columns(
                 lit(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())))
             }
             ColumnKind::Computed(tokens) => {
-                let expr = expression(tokens, &schema, functions, not_flink)?;
+                let expr = expression(tokens, &schema, functions, notes)?;
                 // Planned alone first, so that an error is found at its own column.
                 project(spec, vec![expr.clone().alias(name)], &schema)
                     .map_err(|error| explain_error::problem(&error, tokens))?;
@@ -155,12 +187,12 @@ fn expression(
     tokens: &[TokenWithSpan],
     schema: &DFSchema,
     functions: &Functions,
-    not_flink: &mut NotFlink,
+    notes: &mut Notes,
 ) -> Fallible<Expr> {
     let mut tree = parse_expr(tokens)?;
     let mut rewriter = Rewriter::new(functions, tokens, Vec::new(), &|_| false);
     rewriter.run(&mut tree);
-    not_flink.append(&mut rewriter.not_flink);
+    notes.append(&mut rewriter.notes);
     if !rewriter.problems.is_empty() {
         return Err(rewriter.problems.remove(0));
     }
@@ -180,6 +212,7 @@ pub(crate) fn rename(
     names: Vec<String>,
 ) -> Result<LogicalPlan, DataFusionError> {
     let columns = plan.schema().columns();
-    let renamed = columns.into_iter().zip(names).map(|(column, name)| col(column).alias(name));
+    let renamed =
+        columns.into_iter().zip(names).map(|(column, name)| Expr::Column(column).alias(name));
     LogicalPlanBuilder::from(plan).project(renamed)?.build()
 }

@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion_sql::sqlparser::ast::{
-    CaseWhen, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Interval,
-    ObjectName, ObjectNamePart, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr,
+    Ident, Interval, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator,
+    SetQuantifier, Spanned, TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, TokenWithSpan};
 
@@ -31,8 +31,8 @@ pub(crate) struct Rewriter<'a> {
     ctes: BTreeSet<String>,
     pub windows: Windows,
     pub problems: Vec<Problem>,
-    /// Functions that Flink does not have, and where they are called.
-    pub not_flink: Vec<(String, Span)>,
+    /// What Flink does not have, and where it stands.
+    pub notes: Vec<(String, Span)>,
 }
 
 impl<'a> Rewriter<'a> {
@@ -50,7 +50,7 @@ impl<'a> Rewriter<'a> {
             ctes: BTreeSet::new(),
             windows: Windows::default(),
             problems: Vec::new(),
-            not_flink: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -220,8 +220,7 @@ impl<'a> Rewriter<'a> {
         let Expr::Function(function) = expression else { return };
         let Some(ident) = function.name.0.last().and_then(ObjectNamePart::as_ident) else { return };
         let (span, name) = (ident.span, ident.value.to_uppercase());
-        if let Some(over) = &function.over {
-            let _ = over;
+        if function.over.is_some() {
             let span = self.word_after(span.start, "OVER");
             self.refuse(
                 span,
@@ -252,7 +251,9 @@ impl<'a> Rewriter<'a> {
         if is_word_function(&name) {
             return self.rewrite_by_name(expression, &name, span);
         }
-        self.check_function(function, &name, span);
+        if !name.starts_with("__WINDOW_") {
+            self.check_function(function, &name, span);
+        }
     }
 
     fn check_function(&mut self, function: &mut Function, name: &str, span: Span) {
@@ -265,10 +266,17 @@ impl<'a> Rewriter<'a> {
             return;
         }
         if !is_flink_function(name) && !self.functions.is_users(name) {
-            self.not_flink.push((name.to_owned(), span));
+            self.notes.push((format!("Flink has no function {name}"), span));
         }
         if name.contains("PERCENTILE") {
             literals_as_double(function);
+        }
+        // Flink replaces every match.
+        if name == "REGEXP_REPLACE" && arguments(function).is_some_and(|given| given.len() == 3) {
+            push_argument(function, text("g"));
+        }
+        if name == "LISTAGG" && arguments(function).is_some_and(|given| given.len() == 1) {
+            push_argument(function, text(","));
         }
     }
 
@@ -284,6 +292,11 @@ impl<'a> Rewriter<'a> {
                 conditions: vec![CaseWhen { condition: condition.clone(), result: then.clone() }],
                 else_result: Some(Box::new(otherwise.clone())),
             },
+            ("MOD", [dividend, divisor]) => Expr::Nested(Box::new(Expr::BinaryOp {
+                left: Box::new(Expr::Nested(Box::new(dividend.clone()))),
+                op: BinaryOperator::Modulo,
+                right: Box::new(Expr::Nested(Box::new(divisor.clone()))),
+            })),
             ("TIMESTAMPDIFF" | "TIMESTAMPADD", [unit, rest @ ..]) if rest.len() == 2 => {
                 let unit = unit.to_string().trim_matches('\'').to_uppercase();
                 let mut arguments = vec![text(&unit)];
@@ -293,6 +306,7 @@ impl<'a> Rewriter<'a> {
             _ => {
                 let usage = match name {
                     "IF" => "IF(condition, value, otherwise)",
+                    "MOD" => "MOD(dividend, divisor)",
                     "TIMESTAMPADD" => "TIMESTAMPADD(unit, number, time)",
                     _ => "TIMESTAMPDIFF(unit, from, to)",
                 };
@@ -328,7 +342,8 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let Some(with) = query.with.as_ref().filter(|with| with.recursive) {
-            self.refuse(with.span(), "WITH RECURSIVE is not supported", "write the query out");
+            let span = self.word_after(with.span().start, "RECURSIVE");
+            self.refuse(span, "WITH RECURSIVE is not supported", "write the query out");
         }
         if let Some(order_by) = &query.order_by {
             let span = self.word_before(order_by.span().start, "ORDER", order_by.span());
@@ -354,6 +369,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.check_select(select);
         self.rewrite_group_by(select);
+        name_repeated_items(select);
         ControlFlow::Continue(())
     }
 
@@ -362,6 +378,11 @@ impl VisitorMut for Rewriter<'_> {
         match factor {
             TableFactor::Table { name, args: None, version: None, sample: None, .. } => {
                 self.check_relation(name);
+            }
+            TableFactor::Table { name, args: Some(_), .. }
+                if name.to_string().eq_ignore_ascii_case("UNNEST") =>
+            {
+                self.refuse(span, "UNNEST is not supported yet", "take elements with array[1]");
             }
             TableFactor::Table { name, args: Some(_), .. } => self.refuse(
                 name.span(),
@@ -401,6 +422,13 @@ impl VisitorMut for Rewriter<'_> {
                 let message = "a sub-query as a value is not supported: it is a join";
                 self.refuse(query.span(), message, "sub-queries stand in FROM");
             }
+            Expr::Substring { expr, substring_from, substring_for, .. } => {
+                let mut arguments = vec![expr.as_ref().clone()];
+                let start = Expr::Value(Value::Number("1".to_owned(), false).with_empty_span());
+                arguments.push(substring_from.as_ref().map_or(start, |from| from.as_ref().clone()));
+                arguments.extend(substring_for.as_ref().map(|length| length.as_ref().clone()));
+                *expression = call("substr", arguments, Span::empty());
+            }
             Expr::Floor { expr, field: CeilFloorKind::DateTimeField(unit) }
                 if *unit != DateTimeField::NoDateTime =>
             {
@@ -432,6 +460,21 @@ impl Rewriter<'_> {
     }
 }
 
+/// Gives names to items that are selected twice: the planner wants every column to have its own.
+fn name_repeated_items(select: &mut Select) {
+    let mut seen: Vec<String> = Vec::new();
+    for (position, item) in select.projection.iter_mut().enumerate() {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        let written = expr.to_string();
+        if seen.contains(&written) {
+            let alias = Ident::new(format!("EXPR${position}"));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        } else {
+            seen.push(written);
+        }
+    }
+}
+
 fn group_window(function: &Function) -> Option<(Kind, Span)> {
     let ident = function.name.0.last()?.as_ident()?;
     Kind::named(&ident.value).map(|kind| (kind, ident.span))
@@ -450,7 +493,7 @@ fn auxiliary(name: &str) -> Option<(Kind, Part)> {
 }
 
 fn is_word_function(name: &str) -> bool {
-    matches!(name, "IF" | "TIMESTAMPDIFF" | "TIMESTAMPADD")
+    matches!(name, "IF" | "MOD" | "TIMESTAMPDIFF" | "TIMESTAMPADD")
 }
 
 fn is_rewritten(interval: &Interval) -> bool {
@@ -465,6 +508,12 @@ fn arguments(function: &Function) -> Option<Vec<Expr>> {
         _ => None,
     };
     list.args.iter().map(expression).collect()
+}
+
+fn push_argument(function: &mut Function, argument: Expr) {
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)));
+    }
 }
 
 fn literals_as_double(function: &mut Function) {
@@ -505,7 +554,7 @@ fn round_up(time: &Expr, unit: &DateTimeField) -> Expr {
     });
     let later = Expr::BinaryOp {
         left: Box::new(time.clone()),
-        op: datafusion_sql::sqlparser::ast::BinaryOperator::Plus,
+        op: BinaryOperator::Plus,
         right: Box::new(length),
     };
     truncate(&later, unit)

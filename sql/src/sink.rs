@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion_common::ScalarValue;
-use datafusion_expr::logical_plan::LogicalPlan;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CastExpr, Literal};
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
@@ -20,6 +19,21 @@ use crate::types::sql_name;
 
 /// For each column of the sink table the query's column that goes into it.
 pub(crate) fn assign(
+    table: &Table,
+    columns: &[Name],
+    query: &DFSchema,
+    tokens: &[TokenWithSpan],
+) -> Fallible<Vec<Option<usize>>> {
+    let assigned = assign_names(table, columns, query.fields().len(), tokens)?;
+    for (field, from) in table.sink_spec.schema.fields().iter().zip(&assigned) {
+        let Some(from) = from else { continue };
+        check(query.field(*from), field, &table.name.text)
+            .map_err(|problem| Problem { span: select_item(tokens, *from), ..problem })?;
+    }
+    Ok(assigned)
+}
+
+fn assign_names(
     table: &Table,
     columns: &[Name],
     given: usize,
@@ -64,7 +78,6 @@ pub(crate) fn assign(
 pub(crate) fn project(
     query: &mut Query<'_>,
     rows: &Rows,
-    plan: &LogicalPlan,
     table: &Table,
     assigned: &[Option<usize>],
 ) -> Fallible<NodeId> {
@@ -83,9 +96,11 @@ pub(crate) fn project(
                 let given = expr
                     .data_type(&input)
                     .map_err(|error| crate::explain_error::problem(&error, query.tokens))?;
-                let name = plan.schema().field(*from).name();
-                cast(expr, &given, field, name, &table.name.text)
-                    .map_err(|problem| Problem { span: span(), ..problem })?
+                if given == *field.data_type() {
+                    expr
+                } else {
+                    Arc::new(CastExpr::new(expr, field.data_type().clone(), None))
+                }
             }
         };
         let column = expr.downcast_ref::<datafusion_physical_expr::expressions::Column>();
@@ -105,28 +120,17 @@ fn null(field: &FieldRef) -> Fallible<Arc<dyn PhysicalExpr>> {
     Ok(Arc::new(Literal::new(value)))
 }
 
-fn cast(
-    expr: Arc<dyn PhysicalExpr>,
-    given: &DataType,
-    field: &FieldRef,
-    name: &str,
-    table: &str,
-) -> Fallible<Arc<dyn PhysicalExpr>> {
-    let wanted = field.data_type();
-    if given == wanted {
-        return Ok(expr);
+/// Whether a column of the query can go into a column of the table.
+fn check(given: &Field, wanted: &Field, table: &str) -> Fallible<()> {
+    let (from, to) = (given.data_type(), wanted.data_type());
+    if from == to || is_implicit(from, to) {
+        return Ok(());
     }
-    if !is_implicit(given, wanted) {
-        let (given, wanted) = (sql_name(given), sql_name(wanted));
-        let message = format!(
-            "'{name}' is {given}, but column '{}' of table '{table}' is {wanted}",
-            field.name()
-        );
-        return Err(
-            Problem::new(Span::empty(), message).help(format!("write CAST({name} AS {wanted})"))
-        );
-    }
-    Ok(Arc::new(CastExpr::new(expr, wanted.clone(), None)))
+    let (from, to) = (sql_name(from), sql_name(to));
+    let column = wanted.name();
+    let message =
+        format!("{from} does not fit into column '{column}' of table '{table}', which is {to}");
+    Err(Problem::new(Span::empty(), message).help(format!("write CAST(… AS {to})")))
 }
 
 /// Whether Flink casts `from` to `to` of itself when it writes to a table.

@@ -11,9 +11,25 @@ use crate::types::{self, SqlType};
 #[derive(Debug)]
 pub(crate) enum Statement {
     CreateTable(TableDeclaration),
-    CreateView { name: Name, columns: Vec<Name>, if_not_exists: bool, query: Vec<TokenWithSpan> },
-    Insert { table: Name, columns: Vec<Name>, query: Vec<TokenWithSpan> },
-    Set { key: Name, value: Name },
+    CreateView {
+        name: Name,
+        columns: Vec<Name>,
+        if_not_exists: bool,
+        query: Vec<TokenWithSpan>,
+    },
+    Insert {
+        table: Name,
+        columns: Vec<Name>,
+        query: Vec<TokenWithSpan>,
+    },
+    Set {
+        key: Name,
+        value: Name,
+    },
+    /// A declaration that is wrong and was reported.
+    Broken {
+        name: Name,
+    },
 }
 
 /// `CREATE TABLE` as written.
@@ -75,7 +91,7 @@ pub(crate) fn parse(tokens: &[TokenWithSpan], problems: &mut Problems) -> Vec<St
                 );
             }
             Some(statement) => statements.push(statement),
-            None => {}
+            None => statements.extend(declared(body).map(|name| Statement::Broken { name })),
         }
     }
     if let Some(span) = open_set {
@@ -84,6 +100,18 @@ pub(crate) fn parse(tokens: &[TokenWithSpan], problems: &mut Problems) -> Vec<St
         );
     }
     statements
+}
+
+/// The name that a wrong `CREATE TABLE` or `CREATE VIEW` declares.
+fn declared(tokens: &[TokenWithSpan]) -> Option<Name> {
+    let mut cursor = Cursor::new(tokens);
+    let is_create = cursor.accept_words(&["CREATE"]);
+    cursor.accept_words(&["TEMPORARY"]);
+    if !is_create || !(cursor.accept_words(&["TABLE"]) || cursor.accept_words(&["VIEW"])) {
+        return None;
+    }
+    cursor.accept_words(&["IF", "NOT", "EXISTS"]);
+    cursor.name("a name").ok()
 }
 
 fn parse_one(tokens: &[TokenWithSpan]) -> Fallible<Statement> {

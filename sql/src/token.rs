@@ -85,10 +85,14 @@ pub(crate) fn tokenize(
                 let text = problems.take(replace_variables(&text, env, span)).unwrap_or(text);
                 result.push(TokenWithSpan::new(Token::SingleQuotedString(text), span));
             }
-            Token::DoubleQuotedString(text) => problems.add(
-                Problem::new(span, format!("\"{text}\" is neither a string nor a name"))
-                    .help(format!("write '{text}' for a string, `{text}` for a name")),
-            ),
+            Token::DoubleQuotedString(text) => {
+                problems.add(
+                    Problem::new(span, format!("\"{text}\" is neither a string nor a name"))
+                        .help(format!("write '{text}' for a string, `{text}` for a name")),
+                );
+                // Goes on as a name, so that what follows is not reported too.
+                result.push(TokenWithSpan::new(Token::make_word(&text, None), span));
+            }
             token => result.push(TokenWithSpan::new(token, span)),
         }
     }

@@ -348,11 +348,7 @@ fn read_call(
 }
 
 /// The arguments in their order, whether given by position or by name.
-fn arrange<'a>(
-    kind: Kind,
-    span: Span,
-    arguments: &'a [TokenWithSpan],
-) -> Fallible<Vec<&'a [TokenWithSpan]>> {
+fn arrange(kind: Kind, span: Span, arguments: &[TokenWithSpan]) -> Fallible<Vec<&[TokenWithSpan]>> {
     let order: Vec<&str> = ["DATA", "TIMECOL"].into_iter().chain(kind.lengths().to_vec()).collect();
     let mut slots: Vec<Option<&[TokenWithSpan]>> = vec![None; order.len()];
     let mut cursor = Cursor::new(arguments);

@@ -23,13 +23,10 @@ pub(crate) struct Functions {
 }
 
 /// Flink's name, and the function of DataFusion that does the same.
-const SCALAR_SPELLINGS: [(&str, &str); 8] = [
+const SCALAR_SPELLINGS: [(&str, &str); 5] = [
     ("char_length", "character_length"),
     ("ifnull", "coalesce"),
     ("nvl", "coalesce"),
-    ("ltrim", "ltrim"),
-    ("log2", "log2"),
-    ("regexp_replace", "regexp_replace"),
     ("truncate", "trunc"),
     ("ceiling", "ceil"),
 ];
@@ -128,10 +125,17 @@ impl Functions {
 
     /// All names, in capital letters as Flink's documentation writes them.
     pub fn names(&self) -> Vec<String> {
-        let more = ["IF", "TIMESTAMPADD", "TIMESTAMPDIFF", "TUMBLE_START", "TUMBLE_END"];
+        let more = ["IF", "MOD", "TIMESTAMPADD", "TIMESTAMPDIFF", "TUMBLE_START", "TUMBLE_END"];
         let known = self.scalars.keys().chain(self.aggregates.keys()).map(|n| n.to_uppercase());
         known.chain(more.map(str::to_owned)).collect()
     }
+}
+
+/// What the planner calls a function that Flink spells otherwise.
+pub(crate) fn planner_name(flink: &str) -> Option<&'static str> {
+    let spellings = SCALAR_SPELLINGS.iter().chain(&AGGREGATE_SPELLINGS);
+    let is_it = |(name, _): &&(&str, &str)| name.eq_ignore_ascii_case(flink);
+    spellings.into_iter().find(is_it).map(|(_, name)| *name)
 }
 
 /// What turns syntax that is no plain call (`EXTRACT`, `a[1]`, `row.field`) into functions.

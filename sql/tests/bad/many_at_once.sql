@@ -1,0 +1,18 @@
+SET 'paralelism.default' = '2';
+SET 'parallelism.default' = 'two';
+CREATE TABLE t (user_id STRNG, ts TIMESTAMP(3)) WITH ('connector' = 'datagen');
+CREATE TABLE u (user_id STRING, ts TIMESTAMP(3), WATERMARK FOR tz AS tz) WITH ('connector' = 'datagen');
+CREATE TABLE v (user_id STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagn');
+CREATE TABLE w (user_id STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'rws' = '1');
+CREATE TABLE good (user_id STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen', 'rows' = 'many');
+CREATE TABLE o (user_id STRING) WITH ('connector' = 'print');
+INSERT INTO o SELECT user_id FROM t;
+INSERT INTO o SELECT usr_id FROM good;
+INSERT INTO o SELECT user_id FROM goood;
+INSERT INTO o SELECT UPER(user_id) FROM good;
+INSERT INTO p SELECT user_id FROM good;
+INSERT INTO o SELECT ts FROM good;
+INSERT INTO o SELECT user_id, ts FROM good;
+INSERT INTO o SELECT user_id FROM good WHERE ts > ;
+SELECT user_id FROM good;
+CREAT TABLE x;

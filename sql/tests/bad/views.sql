@@ -1,0 +1,12 @@
+CREATE TABLE t (k STRING, v BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');
+CREATE TABLE o (k STRING) WITH ('connector' = 'print');
+CREATE VIEW broken AS SELECT kk FROM t;
+CREATE VIEW endless AS SELECT k, COUNT(*) AS n FROM t GROUP BY k;
+CREATE VIEW v (a, b) AS SELECT k FROM t;
+CREATE VIEW t AS SELECT k FROM t;
+CREATE VIEW good AS SELECT k, v AS value_of FROM t;
+INSERT INTO o SELECT k FROM broken;
+INSERT INTO o SELECT k FROM endless;
+INSERT INTO o SELECT k FROM good WHERE valu_of > 1;
+INSERT INTO good SELECT k FROM t;
+INSERT INTO o (k, kk) SELECT k, k FROM t;

@@ -1,0 +1,4 @@
+CREATE TABLE t (v INT, d DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');
+CREATE TABLE o (a DOUBLE, b DOUBLE, c BIGINT) WITH ('connector' = 'print');
+INSERT INTO o SELECT AVG(v), STDDEV_POP(d), APPROX_COUNT_DISTINCT(v)
+FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;

@@ -1,0 +1,4 @@
+CREATE TABLE t (v DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'datagen');
+CREATE TABLE o (p DOUBLE, q DOUBLE) WITH ('connector' = 'print');
+INSERT INTO o SELECT APPROX_PERCENTILE_CONT(v, 0.95), PERCENTILE(v, 0.5)
+FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;

@@ -1,0 +1,9 @@
+//! Job files against what they become: graphs, results, errors.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod functions;
+mod goldens;
+mod results;
