@@ -37,12 +37,15 @@
 
 #[doc(hidden)]
 pub mod bench;
+#[cfg(doctest)]
+mod book;
 pub mod cli;
 mod dead_letters;
 pub mod explain;
 mod expr;
 mod job;
 mod rows;
+mod settings;
 mod stream;
 pub mod testing;
 mod windows;
@@ -71,8 +74,8 @@ pub mod prelude {
         approx_distinct, approx_percentile_cont, array_agg, avg, bool_and, bool_or, count_distinct,
         first_value, last_value, max, min, stddev, sum,
     };
-    pub use tidemill_core::source::Source;
     pub use tidemill_core::sink::Sink;
+    pub use tidemill_core::source::Source;
     pub use tidemill_files::{FileSink, FileSource};
     pub use tidemill_memory::{MemorySink, MemorySource};
     pub use tidemill_print::{Blackhole, Print};

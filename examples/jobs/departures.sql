@@ -20,6 +20,7 @@
 -- many rows were late; set the bound to '1' HOUR and to '24' HOUR and run again.
 
 SET 'pipeline.name' = 'departures';
+SET 'parallelism.default' = '1';        -- one shard prints the windows in order
 
 CREATE TABLE flights (
   departed_at   TIMESTAMP(3),

@@ -183,4 +183,7 @@ pub struct KeyedDescription {
     pub line: String,
     /// All that its state depends on. A checkpoint whose fingerprint differs is refused.
     pub fingerprint: String,
+    /// By how many microseconds the event time of its results may lie below the watermark that it
+    /// has passed on before them: watermarks are forwarded so much lower.
+    pub hold_back: i64,
 }

@@ -153,7 +153,8 @@ impl Builder<'_> {
             batch_rows: self.settings.batch_rows,
             linger: self.settings.linger,
             clock: clock.clone(),
-            rate: node.rate_limit.map(|rate| rate as f64 * share),
+            // A shard without splits has no share, and nothing to hold back.
+            rate: node.rate_limit.map(|rate| rate as f64 * share).filter(|rate| *rate > 0.0),
         };
         let mut source = SourceStation::new(
             plan.name.clone(),
@@ -201,6 +202,9 @@ impl Builder<'_> {
         station.counts_in = !matches!(plan.role, Role::Merger(_));
         station.counts_out = !matches!(plan.role, Role::Combiner(_));
         station.keeps_state = !matches!(plan.role, Role::Combiner(_));
+        if let Role::Merger(keyed) | Role::Fused(keyed) = &plan.role {
+            station.hold_back = keyed.describe().hold_back;
+        }
         Ok(station)
     }
 

@@ -31,12 +31,6 @@ pub(crate) fn recover(graph: &Graph, settings: &JobSettings) -> Result<Recovered
             (Some(folder), recovery)
         }
     };
-    for rejected in &recovery.rejected {
-        tracing::warn!(
-            job = %settings.name, epoch = rejected.epoch, reason = rejected.reason,
-            "a damaged checkpoint is passed over"
-        );
-    }
     if let Some(manifest) = &recovery.manifest {
         let differences = manifest.fingerprint.differences(&fingerprint(graph));
         if !differences.is_empty() {

@@ -84,6 +84,8 @@ pub(crate) struct Station {
     pub counts_in: bool,
     /// Whether rows that leave count as the node's: not before an exchange of its own.
     pub counts_out: bool,
+    /// Watermarks are forwarded so much lower, in microseconds.
+    pub hold_back: i64,
     /// Whether it has anything for a checkpoint: a combiner is empty at every barrier.
     pub keeps_state: bool,
     /// What is to be handed over for the epoch, once it is there.
@@ -196,6 +198,7 @@ impl Station {
             barrier,
             counts_in: true,
             counts_out: true,
+            hold_back: 0,
             keeps_state: true,
             cut: None,
             counts_at_cut: Counts::default(),
@@ -321,7 +324,8 @@ impl Station {
     fn wake(&mut self, inlet: usize, emitted: &mut Emitted) {
         self.merge.wake(inlet);
         if std::mem::take(&mut self.idle) {
-            emitted.push((Port::Main, Element::Watermark(self.merge.watermark())));
+            let watermark = self.forwarded(self.merge.watermark());
+            emitted.push((Port::Main, Element::Watermark(watermark)));
         }
     }
 
@@ -385,10 +389,14 @@ impl Station {
         self.raising = None;
         self.stats.watermark.store(watermark, Ordering::Relaxed);
         if watermark < END_OF_TIME {
-            emitted.push((Port::Main, Element::Watermark(watermark)));
+            emitted.push((Port::Main, Element::Watermark(self.forwarded(watermark))));
         }
         self.finish_when_ended(emitted);
         Ok(())
+    }
+
+    fn forwarded(&self, watermark: EventTime) -> EventTime {
+        watermark.saturating_sub(self.hold_back)
     }
 
     fn raise_operator(&mut self, watermark: EventTime, emitted: &mut Emitted) -> Result<Progress> {

@@ -169,8 +169,10 @@ impl Aggregate {
 }
 
 fn plan(spec: &AggregateSpec, input: &SchemaRef, time: usize) -> Result<Aggregate> {
-    let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-    if !input.fields().get(time).is_some_and(|f| f.data_type().equals_datatype(&micros)) {
+    let is_micros = |field: &FieldRef| {
+        matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
+    };
+    if !input.fields().get(time).is_some_and(is_micros) {
         return Err(Error::internal(format!("column {time} is not an event time in microseconds")));
     }
     let call = Arc::new(Call::new(spec, input)?);

@@ -17,7 +17,7 @@ pub(super) const BATCH_ROWS: usize = 8192;
 
 /// A window's time attribute is so many microseconds before its end: the last moment inside, at
 /// Flink's resolution.
-const WINDOW_TIME: i64 = 1_000;
+pub(super) const WINDOW_TIME: i64 = 1_000;
 
 /// Emits rows in batches, none too large; small ones that follow each other are put together.
 pub(super) fn batches(rows: Vec<RecordBatch>, out: &mut dyn Output) -> Result<()> {

@@ -225,11 +225,16 @@ fn description(spec: &WindowAggregateSpec, calls: &[Call]) -> KeyedDescription {
     KeyedDescription {
         line: format!("{}{by}: {}", spec.window, aggregates.join(", ")),
         fingerprint: format!(
-            "{:?} over column {} by [{}]: [{}]",
+            "{} over column {} by [{}]: [{}]",
             spec.window,
             spec.time,
             keys.join(", "),
             states.join(", ")
         ),
+        // A session fires behind its end, and its `window_time` lies before that.
+        hold_back: match spec.window {
+            WindowSpec::Aligned(_) => 0,
+            WindowSpec::Session { .. } => super::emit::WINDOW_TIME,
+        },
     }
 }

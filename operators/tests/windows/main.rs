@@ -1,6 +1,6 @@
 //! Windowed aggregation against an oracle that puts every row into every window by hand.
 //!
-//! Every test runs many seeds; a failure prints the seed. `TIDEMILL_SEEDS` sets how many.
+//! Every test runs many seeds; a failure prints the seed. `TIDEMILL_SEED_COUNT` sets how many.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use scenario::{Kind, Scenario};
 
 fn seeds() -> u64 {
-    std::env::var("TIDEMILL_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+    std::env::var("TIDEMILL_SEED_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
 }
 
 /// Random scenarios of one kind, in several layouts each, against the oracle.

@@ -25,7 +25,7 @@ const TIME: usize = 0;
 
 /// How many seeds the property tests try; more by the variable.
 pub(super) fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("TIDEMILL_SEEDS").ok().and_then(|n| n.parse().ok());
+    let count = std::env::var("TIDEMILL_SEED_COUNT").ok().and_then(|n| n.parse().ok());
     0..count.unwrap_or(6)
 }
 
