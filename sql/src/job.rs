@@ -13,8 +13,9 @@ use tidemill_operators::Union;
 use crate::catalog::{Catalog, Defaults, Relation, Table};
 use crate::diagnostic::{Diagnostics, Fallible, Problem, Problems};
 use crate::functions::Functions;
-use crate::lower::{Lowering, Query};
+use crate::lower::{Lowering, Query, leaves_window_open};
 use crate::query::{self, Notes};
+use crate::relation::NOT_AGGREGATED;
 use crate::statement::{Statement, TableDeclaration};
 use crate::token::{Name, tokenize};
 use crate::{PlannedInsert, PlannedJob, Registry, explain_error, settings, sink, statement};
@@ -47,7 +48,7 @@ pub(crate) fn plan(
         registry,
         functions: Functions::new(&registry.scalars, &registry.aggregates),
         catalog: Catalog::default(),
-        settings: BTreeMap::new(),
+        settings: registry.settings.clone(),
         lowering: Lowering::default(),
         inserts: Vec::new(),
         notes: Vec::new(),
@@ -75,8 +76,10 @@ impl Job<'_> {
     fn run(&mut self, statement: Statement) {
         match statement {
             Statement::Set { key, value } => {
+                let overridden = self.registry.settings.get_key_value(&key.text);
                 let result = settings::set(&mut self.settings, key, value);
                 self.problems.take(result);
+                self.settings.extend(overridden.map(|(k, v)| (k.clone(), v.clone())));
             }
             Statement::CreateTable(declaration) => self.create_table(declaration),
             Statement::CreateView { name, columns, if_not_exists, query } => {
@@ -200,6 +203,10 @@ impl Job<'_> {
         plan: LogicalPlan,
         tokens: &[TokenWithSpan],
     ) -> Fallible<()> {
+        if leaves_window_open(&plan) {
+            let span = tokens.first().map_or(Span::empty(), |token| token.span);
+            return Err(Problem::new(span, NOT_AGGREGATED));
+        }
         let plan = query::optimize(plan, tokens)?;
         let assigned = match &sink {
             Some(sink) => sink::assign(sink, columns, plan.schema(), tokens),

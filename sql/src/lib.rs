@@ -43,6 +43,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion_expr::{AggregateUDF, ScalarUDF};
+use tidemill_core::Error;
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{Graph, NodeId};
 use tidemill_core::table::ConnectorFactory;
@@ -56,6 +57,7 @@ pub struct Registry {
     scalars: Vec<Arc<ScalarUDF>>,
     aggregates: Vec<Arc<AggregateUDF>>,
     default_on_error: OnError,
+    settings: BTreeMap<String, String>,
 }
 
 impl Registry {
@@ -67,6 +69,7 @@ impl Registry {
             scalars: Vec::new(),
             aggregates: Vec::new(),
             default_on_error: OnError::Fail,
+            settings: BTreeMap::new(),
         }
     }
 
@@ -89,6 +92,23 @@ impl Registry {
     pub fn with_default_on_error(mut self, on_error: OnError) -> Self {
         self.default_on_error = on_error;
         self
+    }
+
+    /// The same with a setting that wins over the job file's.
+    ///
+    /// # Errors
+    /// A key that does not exist, or a value that makes no sense.
+    pub fn with_setting(mut self, key: &str, value: &str) -> tidemill_core::Result<Self> {
+        settings::check(key, value).map_err(|wrong| match wrong {
+            settings::Wrong::Value(message) => Error::option(key, message),
+            settings::Wrong::Key => {
+                let known: Vec<_> = settings::names().collect();
+                let known = known.join("', '");
+                Error::option(key, format!("unknown setting '{key}': there are '{known}'"))
+            }
+        })?;
+        self.settings.insert(key.to_owned(), value.to_owned());
+        Ok(self)
     }
 }
 

@@ -439,6 +439,20 @@ fn stored_columns(column: &Column) -> Vec<usize> {
 }
 
 /// The window's bound that an expression calls.
+/// Whether rows that a window repeats (all but tumbling ones) reach the top of a plan without an
+/// aggregation that takes the window up, shown or not.
+pub(crate) fn leaves_window_open(plan: &LogicalPlan) -> bool {
+    let repeats = |expr: &Expr| {
+        let call = expr.clone().unalias();
+        bound(&call).is_some_and(|bound| !bound.is_computable())
+    };
+    match plan {
+        LogicalPlan::Aggregate(_) => false,
+        LogicalPlan::Projection(projection) if projection.expr.iter().any(repeats) => true,
+        other => other.inputs().into_iter().any(leaves_window_open),
+    }
+}
+
 pub(crate) fn bound(expr: &Expr) -> Option<&WindowBound> {
     match expr {
         Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<WindowBound>(),

@@ -29,29 +29,48 @@ enum Value {
 /// The setting of idle sources, for tables that do not say it themselves.
 pub(crate) const IDLE_TIMEOUT: &str = "table.exec.source.idle-timeout";
 
+/// What is wrong with a setting.
+pub(crate) enum Wrong {
+    /// There is no such key.
+    Key,
+    /// The value makes no sense, for this reason.
+    Value(String),
+}
+
+/// Checks a setting.
+pub(crate) fn check(key: &str, value: &str) -> Result<(), Wrong> {
+    let Some((_, kind)) = KNOWN.iter().find(|(known, _)| *known == key) else {
+        return Err(Wrong::Key);
+    };
+    let wrong = |what: &str| Err(Wrong::Value(format!("setting '{key}' = '{value}' {what}")));
+    match kind {
+        Value::Duration if parse_duration(value).is_none() => {
+            wrong("is not a duration: write '10 s'")
+        }
+        Value::Count if !value.parse::<u32>().is_ok_and(|count| count > 0) => {
+            wrong("is not a positive number")
+        }
+        Value::One(only) if !value.eq_ignore_ascii_case(only) => {
+            wrong(&format!("is not supported: it can only be '{only}'"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The keys that there are.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    KNOWN.iter().map(|(known, _)| *known)
+}
+
 /// Notes a setting; a later one of the same key wins.
 pub(crate) fn set(settings: &mut BTreeMap<String, String>, key: Name, value: Name) -> Fallible<()> {
-    let Some((_, kind)) = KNOWN.iter().find(|(known, _)| *known == key.text) else {
-        let names = KNOWN.iter().map(|(known, _)| *known);
-        return Err(Problem::new(key.span, format!("unknown setting '{}'", key.text))
-            .suggest_or_list(&key.text, "settings", names));
-    };
-    let wrong = |what: &str| {
-        let message = format!("setting '{}' = '{}' {what}", key.text, value.text);
-        Err(Problem::new(value.span, message))
-    };
-    match kind {
-        Value::Duration if parse_duration(&value.text).is_none() => {
-            return wrong("is not a duration: write '10 s'");
+    match check(&key.text, &value.text) {
+        Ok(()) => {
+            settings.insert(key.text, value.text);
+            Ok(())
         }
-        Value::Count if !value.text.parse::<u32>().is_ok_and(|count| count > 0) => {
-            return wrong("is not a positive number");
-        }
-        Value::One(only) if !value.text.eq_ignore_ascii_case(only) => {
-            return wrong(&format!("is not supported: it can only be '{only}'"));
-        }
-        _ => {}
+        Err(Wrong::Key) => Err(Problem::new(key.span, format!("unknown setting '{}'", key.text))
+            .suggest_or_list(&key.text, "settings", names())),
+        Err(Wrong::Value(message)) => Err(Problem::new(value.span, message)),
     }
-    settings.insert(key.text, value.text);
-    Ok(())
 }

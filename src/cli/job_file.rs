@@ -1,7 +1,7 @@
 //! Job files on the command line: reading, planning, settings; `check` and `explain`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +14,7 @@ use tidemill_runtime::{CheckpointSettings, JobSettings};
 use tidemill_sql::{PlannedJob, Registry};
 
 use super::{Failure, OutputFormat};
-use crate::{Job, dead_letters, explain};
-
-/// From the start of one checkpoint to the next, if nothing else is said.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+use crate::{Job, dead_letters, explain, settings};
 
 /// A job file and what overrides its settings.
 #[derive(Debug, Clone, Args)]
@@ -108,10 +105,12 @@ impl JobFileArgs {
         let text = std::fs::read_to_string(&self.job).map_err(|error| {
             Error::configuration(format!("the job file {name} cannot be read")).caused_by(error)
         })?;
-        let registry = Registry::new(connectors());
+        let mut registry = Registry::new(connectors());
+        for (key, value) in &self.set {
+            registry = registry.with_setting(key, value)?;
+        }
         let variable = |name: &str| std::env::var(name).ok();
         let mut plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
-        plan.settings.extend(self.set.iter().cloned());
         let settings = self.settings(&plan.settings)?;
         if settings.checkpoints.is_some() {
             // Only the file itself says whether there are checkpoints, and with them bad records
@@ -123,31 +122,17 @@ impl JobFileArgs {
     }
 
     fn settings(&self, set: &BTreeMap<String, String>) -> Result<JobSettings> {
-        let get = |key: &str| set.get(key).map(String::as_str);
-        let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = get("pipeline.name").map(str::to_owned).or_else(|| stem(&self.job));
-        let mut settings = JobSettings::named(name.unwrap_or_else(|| "job".to_owned()));
-        if let Some(text) = get("parallelism.default") {
-            settings.shards = text.parse().map_err(|_| bad(text, "parallelism.default", "a number"))?;
-        }
+        let mut settings = settings::from_set(set, &self.job)?;
         settings.shards = self.parallelism.unwrap_or(settings.shards);
-        let interval = match (self.checkpoint_interval, get("execution.checkpointing.interval")) {
-            (Some(interval), _) => interval,
-            (None, None) => CHECKPOINT_INTERVAL,
-            (None, Some(text)) => parse_duration(text)
-                .ok_or_else(|| bad(text, "execution.checkpointing.interval", "a duration"))?,
-        };
-        let url = self.checkpoint_dir.as_deref().or(get("execution.checkpointing.dir"));
-        settings.checkpoints = url.map(|url| CheckpointSettings {
+        let interval =
+            self.checkpoint_interval.map_or_else(|| settings::checkpoint_interval(set), Ok)?;
+        let url = settings.checkpoints.map(|checkpoints| checkpoints.url);
+        settings.checkpoints = self.checkpoint_dir.clone().or(url).map(|url| CheckpointSettings {
             fresh: self.fresh,
             ..CheckpointSettings::new(url, interval)
         });
         Ok(settings)
     }
-}
-
-fn bad(text: &str, key: &str, wanted: &str) -> Error {
-    Error::option(key, format!("'{key}' = '{text}' is not {wanted}"))
 }
 
 impl LoadedJob {

@@ -23,7 +23,8 @@ pub(crate) struct Functions {
 }
 
 /// Flink's name, and the function of DataFusion that does the same.
-const SCALAR_SPELLINGS: [(&str, &str); 5] = [
+const SCALAR_SPELLINGS: [(&str, &str); 6] = [
+    ("sign", "signum"),
     ("char_length", "character_length"),
     ("ifnull", "coalesce"),
     ("nvl", "coalesce"),
