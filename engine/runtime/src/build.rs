@@ -47,7 +47,7 @@ pub(crate) struct Builder<'a> {
     pub settings: &'a JobSettings,
     pub layout: &'a Layout,
     pub restored: Option<(&'a CheckpointFolder, &'a Manifest)>,
-    pub first_epoch: Epoch,
+    pub sinks_from: Epoch,
     pub barrier: Arc<Mutex<Barrier>>,
     pub events: Sender<Event>,
 }
@@ -218,7 +218,7 @@ impl Builder<'_> {
         SinkContext {
             job: self.settings.name.clone(),
             shard,
-            first_epoch: self.first_epoch,
+            first_epoch: self.sinks_from,
             schema: self.graph.schema(plan.node, Port::Main),
             waker: waker.waker(),
             machine_output: self.settings.machine_output,

@@ -77,7 +77,7 @@ impl Run {
         events: Sender<Event>,
         inbox: Receiver<Event>,
     ) -> Result<Self> {
-        let Recovered { folder, manifest, first_epoch, sinks } =
+        let Recovered { folder, manifest, first_epoch, sinks_from, sinks } =
             recover::recover(&graph, &settings)?;
         let already_finished = manifest.as_ref().is_some_and(|manifest| manifest.finished);
         let layout = Layout::new(&graph, settings.shards);
@@ -88,7 +88,7 @@ impl Run {
             settings: &settings,
             layout: &layout,
             restored: folder.as_ref().zip(manifest.as_ref()),
-            first_epoch,
+            sinks_from,
             barrier: barrier.clone(),
             events: events.clone(),
         }
@@ -254,7 +254,8 @@ impl Run {
             }
             Event::Cut(cut) => {
                 let Some(epoch) = &mut self.epoch else { return Ok(false) };
-                let facts = epoch.take(cut, self.folder.as_ref(), &self.sinks);
+                let facts =
+                    epoch.take(cut, self.settings.shards, self.folder.as_ref(), &self.sinks);
                 for fact in facts {
                     if self.learn(fact)? {
                         return Ok(true);

@@ -38,6 +38,9 @@ pub(crate) struct EpochInProgress {
     staged: BTreeMap<usize, Vec<(usize, Staged)>>,
     staged_refs: BTreeMap<usize, Vec<StagedRef>>,
     cut_shards: usize,
+    /// Why it cannot be published. Said when all shards have passed its barrier: only then may
+    /// another follow.
+    failed: Option<String>,
 }
 
 impl EpochInProgress {
@@ -54,13 +57,15 @@ impl EpochInProgress {
             staged: BTreeMap::new(),
             staged_refs: BTreeMap::new(),
             cut_shards: 0,
+            failed: None,
         }
     }
 
-    /// Takes one shard's part and writes it; says what has come of it.
+    /// Takes the part of one of `shards` shards and writes it; says what has come of it.
     pub fn take(
         &mut self,
         cut: ShardCut,
+        shards: usize,
         folder: Option<&CheckpointFolder>,
         sinks: &[SinkRun],
     ) -> Vec<Fact> {
@@ -86,10 +91,15 @@ impl EpochInProgress {
             };
             failed = failed.or(result.err());
         }
-        facts.push(match failed {
-            None => Fact::StateWritten { shard, epoch },
-            Some(error) => Fact::Failed { epoch, reason: error.to_string() },
-        });
+        match failed {
+            None => facts.push(Fact::StateWritten { shard, epoch }),
+            Some(error) => self.failed = self.failed.take().or_else(|| Some(error.to_string())),
+        }
+        if self.is_cut(shards)
+            && let Some(reason) = self.failed.take()
+        {
+            facts.push(Fact::Failed { epoch, reason });
+        }
         facts
     }
 

@@ -16,6 +16,9 @@ pub(crate) struct Recovered {
     pub folder: Option<CheckpointFolder>,
     pub manifest: Option<Manifest>,
     pub first_epoch: Epoch,
+    /// What sinks wrote in this epoch and later ones is going to be written again. Lower than
+    /// [`Self::first_epoch`] where damaged checkpoints were passed over.
+    pub sinks_from: Epoch,
     pub sinks: Vec<SinkRun>,
 }
 
@@ -42,19 +45,21 @@ pub(crate) fn recover(graph: &Graph, settings: &JobSettings) -> Result<Recovered
             )));
         }
     }
-    let mut sinks = open_committers(graph, settings, recovery.next_epoch)?;
+    let restored = recovery.manifest.as_ref().map(|manifest| manifest.epoch);
+    let sinks_from = restored.map_or(recovery.next_epoch, |restored| restored + 1);
+    let mut sinks = open_committers(graph, settings, sinks_from)?;
     let first_epoch = commit_again(&mut sinks, folder.as_ref(), &recovery)?;
-    Ok(Recovered { folder, manifest: recovery.manifest, first_epoch, sinks })
+    Ok(Recovered { folder, manifest: recovery.manifest, first_epoch, sinks_from, sinks })
 }
 
-fn open_committers(graph: &Graph, settings: &JobSettings, next: Epoch) -> Result<Vec<SinkRun>> {
+fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result<Vec<SinkRun>> {
     let mut sinks = Vec::new();
     for (id, node) in graph.nodes().iter().enumerate() {
         if let NodeKind::Sink(sink) = &node.kind {
             let context = SinkContext {
                 job: settings.name.clone(),
                 shard: 0,
-                first_epoch: next,
+                first_epoch: from,
                 schema: graph.schema(id, Port::Main),
                 waker: std::task::Waker::noop().clone(),
                 machine_output: settings.machine_output,
