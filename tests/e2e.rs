@@ -8,3 +8,18 @@ mod oracle;
 mod pipelines;
 #[path = "e2e/properties.rs"]
 mod properties;
+#[path = "e2e/book.rs"]
+mod book;
+#[path = "e2e/examples.rs"]
+mod examples;
+#[path = "e2e/rules.rs"]
+mod rules;
+#[path = "e2e/damage.rs"]
+mod damage;
+#[cfg(feature = "failpoints")]
+#[path = "e2e/failpoints.rs"]
+mod failpoints;
+#[path = "e2e/job_folder.rs"]
+mod job_folder;
+#[path = "e2e/kill.rs"]
+mod kill;
