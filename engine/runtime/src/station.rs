@@ -300,8 +300,7 @@ impl Station {
             Element::Idle => {
                 self.merge.idle(inlet);
                 self.raise(emitted)?;
-                self.forward_idle(emitted);
-                Ok(())
+                self.forward_idle(emitted)
             }
             Element::Barrier(_) => {
                 self.aligned[inlet] = true;
@@ -411,11 +410,33 @@ impl Station {
         operator.watermark(watermark, &mut out).map_err(|error| error.at(&self.name))
     }
 
-    fn forward_idle(&mut self, emitted: &mut Emitted) {
-        if self.merge.all_idle() && !self.idle {
-            self.idle = true;
-            emitted.push((Port::Main, Element::Idle));
+    /// Nobody downstream waits for a silent input, so what a combiner has gathered goes before.
+    fn forward_idle(&mut self, emitted: &mut Emitted) -> Result<()> {
+        if !self.merge.all_idle() || self.idle {
+            return Ok(());
         }
+        if !self.keeps_state {
+            let Barrier { epoch, .. } = *self.barrier.lock();
+            self.pass_barrier(Barrier { epoch, full: false, checkpointed: false }, emitted)?;
+        }
+        self.idle = true;
+        emitted.push((Port::Main, Element::Idle));
+        Ok(())
+    }
+
+    /// Lets the operator emit what it has gathered and hand over its state.
+    fn pass_barrier(&mut self, barrier: Barrier, emitted: &mut Emitted) -> Result<StateChange> {
+        let Behavior::Operator(operator) = &mut self.behavior else {
+            return Ok(StateChange::default());
+        };
+        let mut out = StepOutput {
+            name: &self.name,
+            stats: &self.stats,
+            rejects: &self.rejects,
+            counts_out: self.counts_out,
+            emitted,
+        };
+        operator.barrier(barrier, &mut out).map_err(|error| error.at(&self.name))
     }
 
     fn finish_when_ended(&mut self, emitted: &mut Emitted) {
@@ -440,29 +461,19 @@ impl Station {
     /// finished.
     pub fn take_cut(&mut self, emitted: &mut Emitted) -> Result<()> {
         let barrier = *self.barrier.lock();
-        match &mut self.behavior {
-            Behavior::Sink { staging, .. } => {
-                self.counts_at_cut = self.stats.counts();
-                *staging = Some(barrier.epoch);
-                Ok(())
-            }
-            Behavior::Operator(operator) => {
-                let mut out = StepOutput {
-                    name: &self.name,
-                    stats: &self.stats,
-                    rejects: &self.rejects,
-                    counts_out: self.counts_out,
-                    emitted,
-                };
-                let change =
-                    operator.barrier(barrier, &mut out).map_err(|error| error.at(&self.name))?;
-                self.counts_at_cut = self.stats.counts();
-                self.stats.state_bytes.store(operator.state_bytes() as u64, Ordering::Relaxed);
-                let watermark = self.merge.watermark();
-                self.cut = Some((barrier.epoch, Cut::State { watermark, change }));
-                Ok(())
-            }
+        if let Behavior::Sink { staging, .. } = &mut self.behavior {
+            self.counts_at_cut = self.stats.counts();
+            *staging = Some(barrier.epoch);
+            return Ok(());
         }
+        let change = self.pass_barrier(barrier, emitted)?;
+        self.counts_at_cut = self.stats.counts();
+        if let Behavior::Operator(operator) = &self.behavior {
+            self.stats.state_bytes.store(operator.state_bytes() as u64, Ordering::Relaxed);
+        }
+        let watermark = self.merge.watermark();
+        self.cut = Some((barrier.epoch, Cut::State { watermark, change }));
+        Ok(())
     }
 
     /// While a sink is staging nothing else happens to it: `None` where it is not, else whether it
