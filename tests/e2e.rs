@@ -19,6 +19,8 @@ mod damage;
 #[cfg(feature = "failpoints")]
 #[path = "e2e/failpoints.rs"]
 mod failpoints;
+#[path = "e2e/flow.rs"]
+mod flow;
 #[path = "e2e/job_folder.rs"]
 mod job_folder;
 #[path = "e2e/kill.rs"]
