@@ -52,7 +52,7 @@ fn survives(point: Point, action: Action) -> bool {
 fn attempt(interrupted: &JobFolder, point: Point, action: Action) {
     let folder = interrupted.copy();
     let setting = action.setting(point);
-    let mut command = folder.job(2, "10ms");
+    let mut command = folder.job(2, "40ms");
     command.env("FAILPOINTS", &setting).env("RATE", "15000");
     let ended = command.output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
