@@ -1,5 +1,6 @@
 //! A job: a graph with a name and settings, built in Rust or from a job file.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use tidemill_core::graph::{Graph, NodeKind, SourceNode, TimeAttribute};
 use tidemill_core::source::Source;
 use tidemill_core::{Error, Result};
 use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary};
+use tidemill_sql::Registry;
 
-use crate::dead_letters;
 use crate::stream::{Draft, Stream};
+use crate::{dead_letters, settings};
 
 /// A job that is being built.
 pub struct Job {
@@ -30,6 +32,52 @@ impl Job {
         let sources = 0..graph.nodes().len();
         let draft = Draft { graph, mistake: None, say_on_error: sources.collect() };
         Self { draft: Arc::new(Mutex::new(draft)), settings }
+    }
+
+    /// A job from the text of a job file. What it `SET`s holds; `${NAME}` in its literals is taken
+    /// from the environment. `file` stands in errors, and its stem is the name of a job that sets
+    /// none.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use tidemill::generator::DatagenFactory;
+    /// use tidemill::memory::MemoryTables;
+    /// use tidemill::prelude::*;
+    /// use tidemill::sql::Registry;
+    ///
+    /// # fn main() -> tidemill::Result<()> {
+    /// let tables = MemoryTables::new();
+    /// let even = tables.sink("even");
+    /// let registry = Registry::new(vec![Arc::new(DatagenFactory), Arc::new(tables)]);
+    /// let text = "
+    ///     CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen',
+    ///         'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '10');
+    ///     CREATE TABLE even (n BIGINT) WITH ('connector' = 'memory');
+    ///     INSERT INTO even SELECT n FROM numbers WHERE n % 2 = 0;
+    /// ";
+    /// Job::from_sql("even.sql", text, &registry)?.run_blocking()?;
+    /// assert_eq!(even.rows(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Everything that is wrong in the text, each with its line and column, as one error.
+    pub fn from_sql(file: &str, text: &str, registry: &Registry) -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let plan = |registry: &Registry| {
+            tidemill_sql::plan(file, text, &variable, registry)
+                .map_err(|errors| Error::configuration(errors.to_string()))
+        };
+        let mut planned = plan(registry)?;
+        let settings = settings::from_set(&planned.settings, Path::new(file))?;
+        if settings.checkpoints.is_some() {
+            // Only the text itself says whether there are checkpoints, and with them bad records
+            // are kept unless a table says otherwise: plan it again, knowing that.
+            planned = plan(&registry.clone().with_default_on_error(OnError::DeadLetter))?;
+        }
+        Ok(Self::from_graph(planned.graph, settings))
     }
 
     /// Reads a source.

@@ -22,7 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use tidemill_core::{Error, ErrorKind};
 use tidemill_sql::Diagnostics;
 
-pub use job_file::JobFileArgs;
+pub use job_file::{JobFileArgs, connectors};
 
 /// Exit code of a job that failed.
 const FAILED: u8 = 1;

@@ -1,0 +1,39 @@
+//! What `SET` says in a job file, as settings of the job.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tidemill_core::table::parse_duration;
+use tidemill_core::{Error, Result};
+use tidemill_runtime::{CheckpointSettings, JobSettings};
+
+/// From the start of one checkpoint to the next, if nothing else is said.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Settings of the job in `file`; a job that says no name has that of its file.
+pub(crate) fn from_set(set: &BTreeMap<String, String>, file: &Path) -> Result<JobSettings> {
+    let get = |key: &str| set.get(key).map(String::as_str);
+    let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = get("pipeline.name").map(str::to_owned).or_else(stem);
+    let mut settings = JobSettings::named(name.unwrap_or_else(|| "job".to_owned()));
+    if let Some(text) = get("parallelism.default") {
+        settings.shards = text.parse().map_err(|_| bad(text, "parallelism.default", "a number"))?;
+    }
+    let interval = checkpoint_interval(set)?;
+    settings.checkpoints =
+        get("execution.checkpointing.dir").map(|url| CheckpointSettings::new(url, interval));
+    Ok(settings)
+}
+
+/// From the start of one checkpoint to the next.
+pub(crate) fn checkpoint_interval(set: &BTreeMap<String, String>) -> Result<Duration> {
+    const KEY: &str = "execution.checkpointing.interval";
+    set.get(KEY).map_or(Ok(CHECKPOINT_INTERVAL), |text| {
+        parse_duration(text).ok_or_else(|| bad(text, KEY, "a duration"))
+    })
+}
+
+fn bad(text: &str, key: &str, wanted: &str) -> Error {
+    Error::option(key, format!("'{key}' = '{text}' is not {wanted}"))
+}

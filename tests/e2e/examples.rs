@@ -1,0 +1,38 @@
+//! The numbered examples run, and what they assert holds. They are modules here rather than programs,
+//! so that the engine is linked once.
+
+#[path = "../../examples/01_first_window.rs"]
+mod first_window;
+#[path = "../../examples/02_own_source_and_sink.rs"]
+mod own_source_and_sink;
+#[path = "../../examples/03_recover_after_a_crash.rs"]
+mod recover_after_a_crash;
+#[path = "../../examples/05_sql_from_code.rs"]
+mod sql_from_code;
+#[path = "../../examples/04_user_defined_aggregate.rs"]
+mod user_defined_aggregate;
+
+#[test]
+fn the_first_window_counts_flights() {
+    first_window::main().unwrap();
+}
+
+#[test]
+fn an_own_source_and_an_own_sink_meet() {
+    own_source_and_sink::main().unwrap();
+}
+
+#[test]
+fn a_crash_changes_nothing() {
+    recover_after_a_crash::main().unwrap();
+}
+
+#[test]
+fn a_user_defined_aggregate_works_in_the_builder_and_in_sql() {
+    user_defined_aggregate::main().unwrap();
+}
+
+#[test]
+fn sql_runs_from_code() {
+    sql_from_code::main().unwrap();
+}
