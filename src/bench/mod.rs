@@ -10,6 +10,7 @@
 //! | [`hand`], [`text`] | yardstick: loops written by hand, over columns and over lines of text |
 //! | [`batch`] | yardstick: DataFusion's `GROUP BY` over the whole input |
 //! | [`engine`] | the engine, running the same aggregation as a job |
+//! | [`contenders`] | all of them over one workload |
 //! | [`measure`], [`process`] | rounds in which contenders take turns, and what each run cost |
 //! | [`report`], [`machine`] | medians, spreads, ratios, and where they were measured |
 //!
