@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use arrow::array::{
@@ -22,6 +23,10 @@ use tidemill_core::{Batch, Element, Error, EventTime, Result};
 use crate::exchange::IdleGate;
 use crate::station::{Emitted, Rejects};
 use crate::stats::StationStats;
+
+/// A split that had nothing is not asked again sooner, unless it says that it has something: other
+/// splits must have their turn.
+const POLL_MIN: Duration = Duration::from_millis(1);
 
 /// One source on one shard.
 pub(crate) struct SourceStation {
@@ -51,8 +56,32 @@ struct Split {
     records: u64,
     /// When it may be read again.
     due: Duration,
+    /// Nothing was there at the last read, and this tells when something is.
+    awaits: bool,
+    signal: Arc<SplitSignal>,
     /// When its last row came.
     last_row: Duration,
+}
+
+/// A reader's way to say that a split has something again.
+struct SplitSignal {
+    ready: AtomicBool,
+    shard: Waker,
+}
+
+impl Wake for SplitSignal {
+    fn wake(self: Arc<Self>) {
+        self.ready.store(true, Ordering::Release);
+        self.shard.wake_by_ref();
+    }
+}
+
+impl Split {
+    /// Whether it may be read: its time has come, or it has something after having had nothing.
+    fn is_due(&self, now: Duration) -> bool {
+        let ready = || self.awaits && self.signal.ready.load(Ordering::Acquire);
+        self.reader.is_some() && (self.due <= now || ready())
+    }
 }
 
 /// What can be told of a split from outside.
@@ -127,12 +156,16 @@ impl SourceStation {
         let now = self.clock.elapsed();
         for id in splits {
             let state = restored.get(id);
+            let ready = AtomicBool::new(false);
+            let signal = Arc::new(SplitSignal { ready, shard: context.waker.clone() });
+            let context =
+                ReaderContext { waker: signal.clone().into(), clock: context.clock.clone() };
             let reader = match state {
                 Some(state) if state.ended => None,
                 _ => Some(
                     self.node
                         .source
-                        .open(id, state.map(|state| &state.offset), context)
+                        .open(id, state.map(|state| &state.offset), &context)
                         .map_err(|error| error.at(format!("{}, {id}", self.name)))?,
                 ),
             };
@@ -148,6 +181,8 @@ impl SourceStation {
                 watermark: state.map_or_else(SplitWatermark::default, |state| state.watermark),
                 records: state.map_or(0, |state| state.records),
                 due: now,
+                awaits: false,
+                signal,
                 last_row: now,
             });
         }
@@ -169,7 +204,7 @@ impl SourceStation {
         let now = self.clock.elapsed();
         let allowed = self.allowed_rows(now);
         let next = (0..self.splits.len())
-            .filter(|n| self.splits[*n].reader.is_some() && self.splits[*n].due <= now)
+            .filter(|n| self.splits[*n].is_due(now))
             .min_by_key(|n| self.split_watermark(*n));
         let stepped = match next {
             Some(n) if reading && allowed > 0 => {
@@ -259,11 +294,16 @@ impl SourceStation {
     ) -> Result<()> {
         let split = &mut self.splits[n];
         let Some(reader) = &mut split.reader else { return Ok(()) };
+        // Whatever is signalled from here on may come behind what this read finds.
+        split.signal.ready.store(false, Ordering::Release);
         let read =
             reader.read(rows).map_err(|error| error.at(format!("{}, {}", self.name, split.id)))?;
         split.offset = reader.offset();
         match read {
-            Read::Pending => split.due = now + self.linger,
+            Read::Pending => {
+                split.awaits = true;
+                split.due = now + self.linger.max(POLL_MIN);
+            }
             Read::End => {
                 split.reader = None;
                 self.merge.end(n);
@@ -272,6 +312,7 @@ impl SourceStation {
                 let records = batch.rows.num_rows() + batch.dead_letters.len();
                 split.records += records as u64;
                 split.last_row = now;
+                split.awaits = false;
                 // A split that had less than a full batch may gather more.
                 split.due = if records < rows { now + self.linger } else { now };
                 self.stats.add_in(records);
