@@ -25,3 +25,9 @@ mod flow;
 mod job_folder;
 #[path = "e2e/kill.rs"]
 mod kill;
+#[path = "e2e/command.rs"]
+mod command;
+#[path = "e2e/goldens.rs"]
+mod goldens;
+#[path = "e2e/absurd.rs"]
+mod absurd;
