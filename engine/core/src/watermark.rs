@@ -140,12 +140,13 @@ pub struct WatermarkMerge {
 struct InputState {
     watermark: EventTime,
     idle: bool,
+    ended: bool,
 }
 
 impl WatermarkMerge {
     /// `inputs` inputs that have seen nothing.
     pub fn new(inputs: usize) -> Self {
-        let state = InputState { watermark: BEGINNING, idle: false };
+        let state = InputState { watermark: BEGINNING, idle: false, ended: false };
         Self { inputs: vec![state; inputs], merged: BEGINNING }
     }
 
@@ -178,7 +179,7 @@ impl WatermarkMerge {
 
     /// Input `input` has ended.
     pub fn end(&mut self, input: usize) {
-        self.advance(input, END_OF_TIME);
+        self.inputs[input].ended = true;
     }
 
     /// Whether `input` is silent.
@@ -186,23 +187,27 @@ impl WatermarkMerge {
         self.inputs[input].idle
     }
 
-    /// Whether all inputs are silent, and none has ended.
+    /// Whether nothing comes now, although something may: of the inputs that have not ended there is
+    /// at least one, and all are silent.
     pub fn all_idle(&self) -> bool {
-        self.inputs.iter().all(|input| input.idle)
+        let mut live = self.inputs.iter().filter(|input| !input.ended).peekable();
+        live.peek().is_some() && live.all(|input| input.idle)
     }
 
-    /// What the merged watermark would rise to, were it raised now: the minimum over the inputs
-    /// that are not idle; the maximum where all are, since none of them holds it then.
-    pub fn candidate(&self) -> Option<EventTime> {
+    /// What the merged watermark would rise to, were it raised now: the minimum over the inputs that
+    /// are neither idle nor at their end; the maximum over the idle ones where there are no others,
+    /// since none of them holds it then; the end of time when all have ended.
+    pub fn candidate(&self) -> EventTime {
         let watermarks = |idle: bool| {
-            self.inputs.iter().filter(move |input| input.idle == idle).map(|input| input.watermark)
+            let live = self.inputs.iter().filter(move |input| !input.ended && input.idle == idle);
+            live.map(|input| input.watermark)
         };
-        watermarks(false).min().or_else(|| watermarks(true).max())
+        watermarks(false).min().or_else(|| watermarks(true).max()).unwrap_or(END_OF_TIME)
     }
 
     /// Raises the merged watermark as far as the inputs allow; returns it where it rose.
     pub fn raise(&mut self) -> Option<EventTime> {
-        let candidate = self.candidate()?;
+        let candidate = self.candidate();
         (candidate > self.merged).then(|| {
             self.merged = candidate;
             candidate
@@ -275,6 +280,20 @@ mod tests {
         assert_eq!(merge.raise(), None);
         merge.end(0);
         assert_eq!(merge.raise(), Some(END_OF_TIME));
+    }
+
+    #[test]
+    fn an_input_that_has_ended_neither_holds_the_others_nor_pulls_them_along() {
+        let mut merge = WatermarkMerge::new(2);
+        merge.advance(1, 5);
+        merge.end(0);
+        assert_eq!(merge.raise(), Some(5));
+        merge.idle(1);
+        assert_eq!((merge.raise(), merge.all_idle()), (None, true));
+        merge.advance(1, 7);
+        assert_eq!(merge.raise(), Some(7));
+        merge.end(1);
+        assert_eq!((merge.raise(), merge.all_idle()), (Some(END_OF_TIME), false));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use tidemill_core::key;
 use tidemill_core::operator::{Barrier, OperatorContext, StateFragment};
 use tidemill_core::sink::SinkContext;
 use tidemill_core::source::{ReaderContext, SplitId};
-use tidemill_core::{Epoch, EventTime, Result};
+use tidemill_core::{Epoch, Error, EventTime, Result};
 
 use crate::delay::DelayRecorder;
-use crate::exchange::{Exchange, IdleGate};
+use crate::exchange::{Exchange, Gates};
 use crate::job::JobSettings;
 use crate::layout::{Layout, Role, StationPlan};
 use crate::shard::{Control, Event, Outlet, Shard, ShardView, Slot, Target};
@@ -86,20 +86,24 @@ impl Builder<'_> {
     ) -> Result<(Shard, NamedStats)> {
         let mut slots = Vec::new();
         let mut stats = Vec::new();
-        for (number, plan) in self.layout.stations.iter().enumerate() {
+        for plan in &self.layout.stations {
             let counters = Arc::new(StationStats::default());
             stats.push((plan.name.clone(), counters.clone()));
-            self.restore_counts(id, plan, &counters);
+            self.restore_counts(id, plan, &counters)?;
+            let gates = self.gates(plan, exchanges, id);
             slots.push(match &plan.role {
                 Role::Source(node) => {
                     let splits = &assigned[plan.node][id];
                     let total = assigned[plan.node].iter().map(Vec::len).sum();
-                    let gates = self.gates_below(number, exchanges, id);
                     let mut source = self.source(plan, node, splits, total, counters, waker)?;
                     source.set_gates(gates);
                     Slot::Source(source)
                 }
-                _ => Slot::Station(self.station(id, plan, counters, waker, delay)?),
+                _ => {
+                    let mut station = self.station(id, plan, counters, waker, delay)?;
+                    station.gates = gates;
+                    Slot::Station(station)
+                }
             });
         }
         let outlets = self.connect(id, &mut slots, exchanges);
@@ -235,21 +239,10 @@ impl Builder<'_> {
         }
     }
 
-    /// The exchanges that a station's rows reach without passing another.
-    fn gates_below(
-        &self,
-        station: usize,
-        exchanges: &[Exchange],
-        shard: usize,
-    ) -> Vec<(Arc<IdleGate>, usize)> {
-        let mut gates = Vec::new();
-        for output in &self.layout.stations[station].outputs {
-            match &output.exchange {
-                Some((exchange, _)) => gates.push((exchanges[*exchange].gate.clone(), shard)),
-                None => gates.extend(self.gates_below(output.to, exchanges, shard)),
-            }
-        }
-        gates
+    /// The exchanges that a station sends to.
+    fn gates(&self, plan: &StationPlan, exchanges: &[Exchange], shard: usize) -> Gates {
+        let exchanged = plan.outputs.iter().filter_map(|output| output.exchange.as_ref());
+        exchanged.map(|(exchange, _)| (exchanges[*exchange].gate.clone(), shard)).collect()
     }
 
     /// Creates the inlets and outlets of one shard's stations.
@@ -294,16 +287,20 @@ impl Builder<'_> {
     }
 
     /// Counters go on from the checkpoint; the first shard carries those of all before.
-    fn restore_counts(&self, shard: usize, plan: &StationPlan, stats: &StationStats) {
-        let Some((_, manifest)) = &self.restored else { return };
+    fn restore_counts(&self, shard: usize, plan: &StationPlan, stats: &StationStats) -> Result<()> {
+        let Some((_, manifest)) = &self.restored else { return Ok(()) };
         if shard != 0 || matches!(plan.role, Role::Merger(_)) {
-            return;
+            return Ok(());
         }
-        let all: BTreeMap<String, Counts> =
-            serde_json::from_value(manifest.counts.clone()).unwrap_or_default();
+        let all: BTreeMap<String, Counts> = serde_json::from_value(manifest.counts.clone())
+            .map_err(|e| {
+                let epoch = manifest.epoch;
+                Error::corrupt(format!("the counters of epoch {epoch} cannot be read")).caused_by(e)
+            })?;
         if let Some(counts) = all.get(&plan.name) {
             stats.restore(*counts);
         }
+        Ok(())
     }
 
     /// Gives operators their state back: every fragment to every shard, which keeps its key groups.

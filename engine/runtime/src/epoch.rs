@@ -84,7 +84,10 @@ impl EpochInProgress {
                     self.write_state(folder, node, shard, watermark, change)
                 }
                 Cut::Staged(staged) => {
-                    let sink = sinks.iter().position(|sink| sink.name == node).unwrap_or_default();
+                    let sink = sinks
+                        .iter()
+                        .position(|sink| sink.name == node)
+                        .expect("every sink's writers and its committer have the node's name");
                     facts.push(Fact::Staged { sink, shard, epoch });
                     self.write_staged(folder, sink, &node, shard, staged)
                 }
@@ -184,7 +187,8 @@ impl EpochInProgress {
             staged.extend(own);
             sink_states.push(SinkState { node: sink.name.clone(), staged });
         }
-        let counts = serde_json::to_value(&self.counts).unwrap_or_default();
+        let counts =
+            serde_json::to_value(&self.counts).expect("a map from names to numbers is always JSON");
         Ok(Manifest {
             version: VERSION,
             job: shared.job.clone(),

@@ -140,6 +140,9 @@ impl IdleGate {
     }
 }
 
+/// The gates of the exchanges that a station sends to, with the number of its shard.
+pub(crate) type Gates = Vec<(Arc<IdleGate>, usize)>;
+
 /// Shared handles of one exchange edge: `channels[from][to]`, and its gate.
 pub(crate) struct Exchange {
     pub channels: Vec<Vec<Arc<Channel>>>,

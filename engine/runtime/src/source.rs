@@ -20,7 +20,7 @@ use tidemill_core::time::{Clock, END_OF_TIME};
 use tidemill_core::watermark::{SplitWatermark, WatermarkMerge};
 use tidemill_core::{Batch, Element, Error, EventTime, Result};
 
-use crate::exchange::IdleGate;
+use crate::exchange::Gates;
 use crate::station::{Emitted, Rejects};
 use crate::stats::StationStats;
 
@@ -37,7 +37,7 @@ pub(crate) struct SourceStation {
     splits: Vec<Split>,
     merge: WatermarkMerge,
     /// The exchanges that its rows reach, with this shard's number.
-    gates: Vec<(Arc<IdleGate>, usize)>,
+    gates: Gates,
     limiter: Option<RateLimiter>,
     batch_rows: usize,
     linger: Duration,
@@ -142,7 +142,7 @@ impl SourceStation {
         }
     }
 
-    pub fn set_gates(&mut self, gates: Vec<(Arc<IdleGate>, usize)>) {
+    pub fn set_gates(&mut self, gates: Gates) {
         self.gates = gates;
     }
 

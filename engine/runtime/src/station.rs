@@ -18,7 +18,7 @@ use tidemill_core::watermark::WatermarkMerge;
 use tidemill_core::{Batch, Element, Epoch, Error, ErrorKind, EventTime, Result};
 
 use crate::delay::DelayRecorder;
-use crate::exchange::{Channel, Envelope, IdleGate};
+use crate::exchange::{Channel, Envelope, Gates, IdleGate};
 use crate::stats::{Counts, StationStats};
 
 /// Elements that a queue between two stations of a shard holds before its producer waits.
@@ -84,6 +84,8 @@ pub(crate) struct Station {
     pub counts_in: bool,
     /// Whether rows that leave count as the node's: not before an exchange of its own.
     pub counts_out: bool,
+    /// The exchanges that it sends to, with the number of its shard.
+    pub gates: Gates,
     /// Watermarks are forwarded so much lower, in microseconds.
     pub hold_back: i64,
     /// Whether it has anything for a checkpoint: a combiner is empty at every barrier.
@@ -198,6 +200,7 @@ impl Station {
             barrier,
             counts_in: true,
             counts_out: true,
+            gates: Vec::new(),
             hold_back: 0,
             keeps_state: true,
             cut: None,
@@ -286,14 +289,14 @@ impl Station {
     ) -> Result<()> {
         match element {
             Element::Batch(batch) => {
-                self.wake(inlet, emitted);
+                self.wake(inlet, emitted)?;
                 if self.counts_in {
                     self.stats.add_in(batch.len());
                 }
                 self.process(inlet, batch, now, emitted)
             }
             Element::Watermark(watermark) => {
-                self.wake(inlet, emitted);
+                self.wake(inlet, emitted)?;
                 self.merge.advance(inlet, watermark);
                 self.raise(emitted)
             }
@@ -313,19 +316,28 @@ impl Station {
                     self.cut_when_aligned(emitted)?;
                 }
                 self.raise(emitted)?;
+                self.forward_idle(emitted)?;
                 self.finish_when_ended(emitted);
                 Ok(())
             }
         }
     }
 
-    /// An input has something again; downstream learns that this station is no longer idle.
-    fn wake(&mut self, inlet: usize, emitted: &mut Emitted) {
+    /// An input has something again: this station is no longer idle. It starts at what owners of its
+    /// rows' keys have been promised meanwhile, and downstream learns of it.
+    fn wake(&mut self, inlet: usize, emitted: &mut Emitted) -> Result<()> {
         self.merge.wake(inlet);
-        if std::mem::take(&mut self.idle) {
-            let watermark = self.forwarded(self.merge.watermark());
-            emitted.push((Port::Main, Element::Watermark(watermark)));
+        if !std::mem::take(&mut self.idle) {
+            return Ok(());
         }
+        let promised = self.gates.iter().map(|(gate, shard)| gate.wake(*shard)).max();
+        if let Some(promised) = promised.filter(|promised| *promised > self.merge.watermark()) {
+            self.merge.start_at(promised);
+            while self.raise_operator(promised, emitted)? == Progress::More {}
+        }
+        let watermark = self.forwarded(self.merge.watermark());
+        emitted.push((Port::Main, Element::Watermark(watermark)));
+        Ok(())
     }
 
     fn process(
@@ -370,7 +382,7 @@ impl Station {
     fn settle_idle_inputs(&mut self) {
         for (n, inlet) in self.inlets.iter().enumerate() {
             let Inlet::Remote { gate, producer, .. } = inlet else { continue };
-            let Some(candidate) = self.merge.candidate() else { return };
+            let candidate = self.merge.candidate();
             if self.merge.is_idle(n)
                 && candidate > self.merge.watermark()
                 && !gate.promise(candidate, *producer)
@@ -420,6 +432,7 @@ impl Station {
             self.pass_barrier(Barrier { epoch, full: false, checkpointed: false }, emitted)?;
         }
         self.idle = true;
+        self.gates.iter().for_each(|(gate, shard)| gate.sleep(*shard));
         emitted.push((Port::Main, Element::Idle));
         Ok(())
     }

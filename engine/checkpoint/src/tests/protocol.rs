@@ -186,7 +186,8 @@ impl Job {
 
 #[test]
 fn no_interleaving_of_facts_breaks_the_protocol() {
-    let seeds = std::env::var("TIDEMILL_SEED_COUNT").ok().and_then(|s| s.parse().ok()).unwrap_or(2000);
+    let seeds =
+        std::env::var("TIDEMILL_SEED_COUNT").ok().and_then(|s| s.parse().ok()).unwrap_or(2000);
     let (mut finished, mut failed, mut abandoned) = (0, 0, 0);
     for seed in 0..seeds {
         println!("seed {seed}");
