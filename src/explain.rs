@@ -12,7 +12,8 @@ pub fn text(graph: &Graph, checkpointed: bool) -> String {
     let mut out = String::new();
     for (id, node) in graph.nodes().iter().enumerate() {
         let inputs: Vec<String> = node.inputs.iter().map(|edge| input(graph, edge)).collect();
-        let from = if inputs.is_empty() { String::new() } else { format!("  ◀ {}", inputs.join(", ")) };
+        let from =
+            if inputs.is_empty() { String::new() } else { format!("  ◀ {}", inputs.join(", ")) };
         line(&mut out, &format!("[{id}] {}{from}", node.name));
         for detail in details(&node.kind, checkpointed) {
             line(&mut out, &format!("      {detail}"));
@@ -34,7 +35,8 @@ pub fn mermaid(graph: &Graph, checkpointed: bool) -> String {
         };
         line(&mut out, &format!("  n{id}{open}\"<b>{}</b><br/>{details}\"{close}", node.name));
         for edge in &node.inputs {
-            let exchanged = matches!(node.kind, NodeKind::Keyed(_)) || edge.routing != Routing::Local;
+            let exchanged =
+                matches!(node.kind, NodeKind::Keyed(_)) || edge.routing != Routing::Local;
             let label = match (edge.port, exchanged) {
                 (Port::Main, true) => "|by key|",
                 (Port::Main, false) => "",
@@ -87,7 +89,11 @@ fn details(kind: &NodeKind, checkpointed: bool) -> Vec<String> {
                 }
                 TimeAttribute::Event { column, strategy } => {
                     let schema = source.schema();
-                    format!("event time `{}`, {}", schema.field(*column).name(), watermark(strategy))
+                    format!(
+                        "event time `{}`, {}",
+                        schema.field(*column).name(),
+                        watermark(strategy)
+                    )
                 }
             });
             lines

@@ -106,7 +106,10 @@ impl Stream {
         self.with_source(|source| source.time = time)
     }
 
-    fn with_source(&self, change: impl FnOnce(&mut tidemill_core::graph::SourceNode)) -> Result<()> {
+    fn with_source(
+        &self,
+        change: impl FnOnce(&mut tidemill_core::graph::SourceNode),
+    ) -> Result<()> {
         match &mut self.draft.lock().graph.node_mut(self.node).kind {
             NodeKind::Source(source) => {
                 change(source);
@@ -173,9 +176,15 @@ impl Stream {
     #[must_use]
     pub fn union(self, other: &Stream) -> Self {
         let (schema, theirs) = (self.schema(), other.schema());
-        let same = schema.fields().iter().map(|f| f.data_type()).eq(theirs.fields().iter().map(|f| f.data_type()));
+        let same = schema
+            .fields()
+            .iter()
+            .map(|f| f.data_type())
+            .eq(theirs.fields().iter().map(|f| f.data_type()));
         if !same {
-            self.keep(Err(Error::configuration("union() needs streams with the same column types")));
+            self.keep(Err(Error::configuration(
+                "union() needs streams with the same column types",
+            )));
             return self;
         }
         let edges = vec![Edge::local(self.node), Edge::local(other.node)];
@@ -300,17 +309,15 @@ fn plan_window(
     let planner = Planner::new(&input)?;
     let keys: Result<Vec<_>> = keys.iter().map(|key| planner.physical(key)).collect();
     let aggregates: Result<Vec<_>> = aggregates.iter().map(|a| planner.aggregate(a)).collect();
-    let spec = WindowAggregateSpec {
-        input,
-        window: window?,
-        time,
-        keys: keys?,
-        aggregates: aggregates?,
-    };
+    let spec =
+        WindowAggregateSpec { input, window: window?, time, keys: keys?, aggregates: aggregates? };
     WindowAggregate::new(spec)
 }
 
 fn unknown_column(column: &str, schema: &SchemaRef) -> Error {
     let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    Error::configuration(format!("there is no column `{column}` here; there are: {}", known.join(", ")))
+    Error::configuration(format!(
+        "there is no column `{column}` here; there are: {}",
+        known.join(", ")
+    ))
 }

@@ -40,10 +40,8 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
+use tidemill_core::source::{Offset, Read, ReadBatch, ReaderContext, Source, SplitId, SplitReader};
 pub use tidemill_core::time::VirtualClock;
-use tidemill_core::source::{
-    Offset, Read, ReadBatch, ReaderContext, Source, SplitId, SplitReader,
-};
 use tidemill_core::{Epoch, Error, Result};
 pub use tidemill_runtime::{Crash, CrashPoint};
 

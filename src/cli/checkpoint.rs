@@ -43,9 +43,7 @@ enum CheckpointCommand {
 pub fn run(args: &CheckpointArgs) -> Result<(), Failure> {
     match &args.command {
         CheckpointCommand::Ls { url, job } => Ok(list(url, job.as_deref(), args.output)?),
-        CheckpointCommand::Verify { url, job, epoch } => {
-            Ok(verify(url, job, *epoch, args.output)?)
-        }
+        CheckpointCommand::Verify { url, job, epoch } => Ok(verify(url, job, *epoch, args.output)?),
     }
 }
 
@@ -55,7 +53,10 @@ fn list(url: &str, job: Option<&str>, output: OutputFormat) -> Result<()> {
         None => jobs(url)?,
     };
     if output == OutputFormat::Text {
-        println!("{:<24} {:>8} {:>20} {:>14}  state", "job", "epoch", "created (s since epoch)", "bytes");
+        println!(
+            "{:<24} {:>8} {:>20} {:>14}  state",
+            "job", "epoch", "created (s since epoch)", "bytes"
+        );
     }
     for job in jobs {
         for found in CheckpointReader::open(url, &job)?.list()? {
@@ -104,7 +105,10 @@ fn verify(url: &str, job: &str, epoch: Option<Epoch>, output: OutputFormat) -> R
         )));
     }
     if output == OutputFormat::Text {
-        println!("epoch {epoch} of {job}: {} files, {} bytes, intact", verified.files, verified.bytes);
+        println!(
+            "epoch {epoch} of {job}: {} files, {} bytes, intact",
+            verified.files, verified.bytes
+        );
     }
     Ok(())
 }

@@ -45,9 +45,9 @@ impl Progress {
 }
 
 fn bar(bounded: bool) -> ProgressBar {
-    let template =
-        if bounded { "{bar:30} {percent:>3}% {msg}" } else { "{spinner} {msg}" };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let template = if bounded { "{bar:30} {percent:>3}% {msg}" } else { "{spinner} {msg}" };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(100).with_style(style)
 }
 
