@@ -2,32 +2,38 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "e2e/absurd.rs"]
+mod absurd;
+#[path = "e2e/book.rs"]
+mod book;
+#[path = "e2e/cli.rs"]
+mod cli;
+#[path = "e2e/command.rs"]
+mod command;
+#[path = "e2e/damage.rs"]
+mod damage;
+#[path = "e2e/examples.rs"]
+mod examples;
+#[cfg(feature = "failpoints")]
+#[path = "e2e/failpoints.rs"]
+mod failpoints;
+#[path = "e2e/flow.rs"]
+mod flow;
+#[path = "e2e/goldens.rs"]
+mod goldens;
+#[path = "e2e/idle.rs"]
+mod idle;
+#[path = "e2e/job_folder.rs"]
+mod job_folder;
+#[path = "e2e/kill.rs"]
+mod kill;
+#[path = "e2e/kinds.rs"]
+mod kinds;
 #[path = "e2e/oracle.rs"]
 mod oracle;
 #[path = "e2e/pipelines.rs"]
 mod pipelines;
 #[path = "e2e/properties.rs"]
 mod properties;
-#[path = "e2e/book.rs"]
-mod book;
-#[path = "e2e/examples.rs"]
-mod examples;
 #[path = "e2e/rules.rs"]
 mod rules;
-#[path = "e2e/damage.rs"]
-mod damage;
-#[cfg(feature = "failpoints")]
-#[path = "e2e/failpoints.rs"]
-mod failpoints;
-#[path = "e2e/flow.rs"]
-mod flow;
-#[path = "e2e/job_folder.rs"]
-mod job_folder;
-#[path = "e2e/kill.rs"]
-mod kill;
-#[path = "e2e/command.rs"]
-mod command;
-#[path = "e2e/goldens.rs"]
-mod goldens;
-#[path = "e2e/absurd.rs"]
-mod absurd;
