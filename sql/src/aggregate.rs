@@ -21,7 +21,7 @@ use tidemill_core::window::{AlignedWindow, WindowSpec};
 use tidemill_operators::{AggregateSpec, WindowAggregate, WindowAggregateSpec};
 
 use crate::diagnostic::{Fallible, Problem};
-use crate::lower::Query;
+use crate::lower::{Query, span_of};
 use crate::relation::{Assigned, Column, Fired, Rows, Value};
 use crate::windowing::{Part, Sessions};
 
@@ -135,7 +135,7 @@ fn group(query: &Query<'_>, rows: &Rows, schema: &DFSchema, expr: &Expr) -> Fall
 }
 
 fn window(query: &Query<'_>, aggregate: &Aggregate, groups: &[Group]) -> Fallible<Window> {
-    let span = aggregate.group_expr.iter().find_map(|expr| query.span_of(expr));
+    let span = aggregate.group_expr.iter().find_map(|expr| span_of(expr));
     let span = span.unwrap_or_else(|| {
         let word = if aggregate.group_expr.is_empty() { "SELECT" } else { "GROUP" };
         query.word(word)

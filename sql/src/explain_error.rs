@@ -13,7 +13,11 @@ pub(crate) fn problem(error: &DataFusionError, tokens: &[TokenWithSpan]) -> Prob
     if let DataFusionError::External(inner) = error.find_root()
         && let Some(problem) = inner.downcast_ref::<Problem>()
     {
-        return problem.clone();
+        let mut problem = problem.clone();
+        if problem.span == Span::empty() {
+            problem.span = start(tokens);
+        }
+        return problem;
     }
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(from_datafusion);
     if let DataFusionError::SchemaError(schema_error, _) = error.find_root() {

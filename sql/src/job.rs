@@ -209,7 +209,7 @@ impl Job<'_> {
         }
         let plan = query::optimize(plan, tokens)?;
         let assigned = match &sink {
-            Some(sink) => sink::assign(sink, columns, plan.schema(), tokens),
+            Some(sink) => sink::assign(sink, columns, &plan, tokens),
             None => Ok(Vec::new()),
         };
         let assigned = self.problems.take(assigned);

@@ -10,8 +10,8 @@
 //! | `catalog`, `settings` | what is declared, checked at once |
 //! | `windowing`, `rewrite` | Flink's syntax that the parser of queries lacks; what is refused |
 //! | `functions` | what can be called |
-//! | `context`, `query` | DataFusion's planner: names, types, simplification |
-//! | `lower`, `aggregate`, `relation`, `sink` | logical plan to graph |
+//! | `context`, `query`, `text` | DataFusion's planner: names, types, simplification |
+//! | `lower`, `aggregate`, `relation`, `sink`, `nullability` | logical plan to graph |
 //! | `diagnostic`, `explain_error` | all errors of a file, each at its place |
 //!
 //! This crate knows no connector and no runtime: connectors come in through their factories, and
@@ -29,12 +29,14 @@ mod functions;
 mod interval;
 mod job;
 mod lower;
+mod nullability;
 mod query;
 mod relation;
 mod rewrite;
 mod settings;
 mod sink;
 mod statement;
+mod text;
 mod token;
 mod types;
 mod windowing;

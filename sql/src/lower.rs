@@ -87,22 +87,6 @@ impl Query<'_> {
         found.or(self.tokens.first()).map_or(Span::empty(), |token| token.span)
     }
 
-    /// Where an expression stands: its first column that still knows.
-    pub fn span_of(&self, expr: &Expr) -> Option<Span> {
-        let mut span = None;
-        let visited = expr.apply(|node| {
-            if let Expr::Column(column) = node
-                && let Some(at) = column.spans.first()
-            {
-                let location = |at: datafusion_common::Location| Location::new(at.line, at.column);
-                span = Some(Span::new(location(at.start), location(at.end)));
-                return Ok(TreeNodeRecursion::Stop);
-            }
-            Ok(TreeNodeRecursion::Continue)
-        });
-        visited.ok().and(span)
-    }
-
     pub fn schema(&self, node: NodeId) -> SchemaRef {
         self.lowering.graph.schema(node, Port::Main)
     }
@@ -131,7 +115,7 @@ impl Query<'_> {
             physical(expr, schema).and_then(|expr| rows.over_node(expr, &self.fields(rows.node)));
         planned.map_err(|error| {
             let problem = self.failed(&error);
-            match self.span_of(expr) {
+            match span_of(expr) {
                 Some(span) => Problem { span, ..problem },
                 None => problem,
             }
@@ -146,7 +130,7 @@ impl Query<'_> {
             Ok(TreeNodeRecursion::Continue)
         });
         if wrong || visited.is_err() {
-            let span = self.span_of(expr).unwrap_or_else(|| self.word("SELECT"));
+            let span = span_of(expr).unwrap_or_else(|| self.word("SELECT"));
             return Err(Problem::new(span, NOT_AGGREGATED));
         }
         Ok(())
@@ -230,7 +214,7 @@ impl Query<'_> {
         let (Expr::ScalarFunction(function), Some(bound)) = (call, bound(call)) else {
             return Err(Problem::new(self.word("SELECT"), NOT_AGGREGATED));
         };
-        let span = self.span_of(call).unwrap_or_else(|| self.word("FROM"));
+        let span = span_of(call).unwrap_or_else(|| self.word("FROM"));
         let mut stored = Vec::new();
         for (position, argument) in function.args.iter().enumerate() {
             let column = self.as_column(rows, schema, argument)?;
@@ -264,7 +248,9 @@ impl Query<'_> {
         let rows = self.lower(&filter.input, name)?;
         let rows = self.narrow(rows, name)?;
         let schema = filter.input.schema();
-        let predicate = self.over(&rows, schema, &filter.predicate)?;
+        let predicate = self.over(&rows, schema, &filter.predicate).map_err(|problem| {
+            if problem.message == NOT_AGGREGATED { too_early(problem.span) } else { problem }
+        })?;
         let operator = Filter::new(self.schema(rows.node), predicate)
             .map_err(|error| self.operator_failed(&error))?;
         let kind = NodeKind::Operator(Arc::new(operator));
@@ -453,11 +439,35 @@ pub(crate) fn leaves_window_open(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// Where an expression stands: its first column that still knows.
+pub(crate) fn span_of(expr: &Expr) -> Option<Span> {
+    let mut span = None;
+    let visited = expr.apply(|node| {
+        if let Expr::Column(column) = node
+            && let Some(at) = column.spans.first()
+        {
+            let location = |at: datafusion_common::Location| Location::new(at.line, at.column);
+            span = Some(Span::new(location(at.start), location(at.end)));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    visited.ok().and(span)
+}
+
 pub(crate) fn bound(expr: &Expr) -> Option<&WindowBound> {
     match expr {
         Expr::ScalarFunction(call) => call.func.inner().downcast_ref::<WindowBound>(),
         _ => None,
     }
+}
+
+/// A row is in several overlapping windows, so it has no bounds to compare until it is grouped.
+fn too_early(span: Span) -> Problem {
+    let message = "a condition on the bounds of overlapping windows comes before the windows are \
+                   aggregated";
+    Problem::new(span, message)
+        .help("put it behind GROUP BY window_start, window_end: HAVING window_end > …")
 }
 
 fn not_time(span: Span, argument: &Expr) -> Problem {
@@ -466,6 +476,7 @@ fn not_time(span: Span, argument: &Expr) -> Problem {
         other => other.to_string(),
     };
     Problem::new(span, format!("column '{name}' is not a time attribute")).help(
-        "windows need a column with WATERMARK FOR, one declared AS PROCTIME(), or window_time",
+        "windows need a column with WATERMARK FOR, one declared AS PROCTIME(), or window_time; a \
+         query that reads a PROCTIME() column has that as its only time",
     )
 }

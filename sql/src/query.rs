@@ -33,6 +33,7 @@ use crate::explain_error;
 use crate::functions::Functions;
 use crate::rewrite::Rewriter;
 use crate::statement::{ColumnKind, TableDeclaration};
+use crate::text;
 use crate::token::{expect_end, is_word, parse_expr, parse_problem, parser};
 use crate::windowing::extract;
 
@@ -111,7 +112,9 @@ fn run_rules(
     plan: LogicalPlan,
     rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>,
 ) -> Result<LogicalPlan, DataFusionError> {
+    let plan = text::spell_booleans(plan)?;
     let plan = Analyzer::new().execute_and_check(plan, config(), |_, _| {})?;
+    text::check(&plan)?;
     let context = OptimizerContext::new_with_config_options(config().clone())
         .without_query_execution_start_time();
     Optimizer::with_rules(rules).optimize(plan, &context, |_, _| {})

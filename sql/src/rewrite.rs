@@ -9,10 +9,11 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr,
-    Ident, Interval, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Spanned, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, CeilFloorKind, CharacterLength, DataType, DateTimeField,
+    ExactNumberInfo, Expr, ExtractSyntax, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Interval, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableFactor, Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, TokenWithSpan};
 
@@ -271,6 +272,11 @@ impl<'a> Rewriter<'a> {
         if name.contains("PERCENTILE") {
             literals_as_double(function);
         }
+        // Of one argument it is the natural logarithm, as in Flink.
+        let is_natural = arguments(function).is_some_and(|given| given.len() == 1);
+        if name == "LOG" && is_natural && !self.functions.is_users(name) {
+            function.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("ln"))]);
+        }
         // Flink replaces every match.
         if name == "REGEXP_REPLACE" && arguments(function).is_some_and(|given| given.len() == 3) {
             push_argument(function, text("g"));
@@ -297,6 +303,7 @@ impl<'a> Rewriter<'a> {
                 op: BinaryOperator::Modulo,
                 right: Box::new(Expr::Nested(Box::new(divisor.clone()))),
             })),
+            ("DAYOFWEEK", [time]) => day_of_week(time),
             ("TIMESTAMPDIFF" | "TIMESTAMPADD", [unit, rest @ ..]) if rest.len() == 2 => {
                 let unit = unit.to_string().trim_matches('\'').to_uppercase();
                 let mut arguments = vec![text(&unit)];
@@ -305,6 +312,7 @@ impl<'a> Rewriter<'a> {
             }
             _ => {
                 let usage = match name {
+                    "DAYOFWEEK" => "DAYOFWEEK(date)",
                     "IF" => "IF(condition, value, otherwise)",
                     "MOD" => "MOD(dividend, divisor)",
                     "TIMESTAMPADD" => "TIMESTAMPADD(unit, number, time)",
@@ -424,10 +432,21 @@ impl VisitorMut for Rewriter<'_> {
             }
             Expr::Substring { expr, substring_from, substring_for, .. } => {
                 let mut arguments = vec![expr.as_ref().clone()];
-                let start = Expr::Value(Value::Number("1".to_owned(), false).with_empty_span());
-                arguments.push(substring_from.as_ref().map_or(start, |from| from.as_ref().clone()));
+                arguments
+                    .push(substring_from.as_ref().map_or(number(1), |from| from.as_ref().clone()));
                 arguments.extend(substring_for.as_ref().map(|length| length.as_ref().clone()));
                 *expression = call("substr", arguments, Span::empty());
+            }
+            Expr::Extract {
+                field: DateTimeField::Dow | DateTimeField::DayOfWeek, expr, ..
+            } => {
+                *expression = day_of_week(expr);
+            }
+            Expr::Cast { data_type, .. } => {
+                if let Some((function, length)) = text_length(data_type) {
+                    *data_type = DataType::Varchar(None);
+                    *expression = fit(expression, function, length);
+                }
             }
             Expr::Floor { expr, field: CeilFloorKind::DateTimeField(unit) }
                 if *unit != DateTimeField::NoDateTime =>
@@ -493,7 +512,7 @@ fn auxiliary(name: &str) -> Option<(Kind, Part)> {
 }
 
 fn is_word_function(name: &str) -> bool {
-    matches!(name, "IF" | "MOD" | "TIMESTAMPDIFF" | "TIMESTAMPADD")
+    matches!(name, "DAYOFWEEK" | "IF" | "MOD" | "TIMESTAMPDIFF" | "TIMESTAMPADD")
 }
 
 fn is_rewritten(interval: &Interval) -> bool {
@@ -534,6 +553,50 @@ fn literals_as_double(function: &mut Function) {
 
 fn text(value: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(value.to_owned()).with_empty_span())
+}
+
+fn number(value: u64) -> Expr {
+    Expr::Value(Value::Number(value.to_string(), false).with_empty_span())
+}
+
+/// What makes text fit into a type with a length, and that length.
+fn text_length(data_type: &DataType) -> Option<(&'static str, u64)> {
+    let (function, length) = match data_type {
+        DataType::Varchar(length) | DataType::CharacterVarying(length) => ("substr", *length),
+        DataType::Char(length) | DataType::Character(length) => {
+            let one = CharacterLength::IntegerLength { length: 1, unit: None };
+            ("rpad", Some(length.unwrap_or(one)))
+        }
+        _ => return None,
+    };
+    match length? {
+        CharacterLength::IntegerLength { length, .. } => Some((function, length)),
+        CharacterLength::Max => None,
+    }
+}
+
+/// Text cut to a length, and filled up to it by `rpad`.
+fn fit(value: &Expr, function: &str, length: u64) -> Expr {
+    let arguments = match function {
+        "rpad" => vec![value.clone(), number(length), text(" ")],
+        _ => vec![value.clone(), number(1), number(length)],
+    };
+    call(function, arguments, Span::empty())
+}
+
+/// Sunday is 1 in Flink, and 0 to the planner.
+fn day_of_week(time: &Expr) -> Expr {
+    // By another spelling than the one that this pass looks for.
+    let day = Expr::Extract {
+        field: DateTimeField::Custom(Ident::new("dow")),
+        syntax: ExtractSyntax::From,
+        expr: Box::new(time.clone()),
+    };
+    Expr::Nested(Box::new(Expr::BinaryOp {
+        left: Box::new(day),
+        op: BinaryOperator::Plus,
+        right: Box::new(number(1)),
+    }))
 }
 
 /// `FLOOR(time TO unit)`.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion_common::{DFSchema, ScalarValue};
+use datafusion_common::ScalarValue;
+use datafusion_expr::logical_plan::LogicalPlan;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CastExpr, Literal};
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
@@ -13,6 +14,7 @@ use tidemill_core::graph::NodeId;
 use crate::catalog::Table;
 use crate::diagnostic::{Fallible, Problem};
 use crate::lower::Query;
+use crate::nullability::can_be_null;
 use crate::relation::{NOT_AGGREGATED, Rows};
 use crate::token::{Name, is_word};
 use crate::types::sql_name;
@@ -21,13 +23,14 @@ use crate::types::sql_name;
 pub(crate) fn assign(
     table: &Table,
     columns: &[Name],
-    query: &DFSchema,
+    query: &LogicalPlan,
     tokens: &[TokenWithSpan],
 ) -> Fallible<Vec<Option<usize>>> {
-    let assigned = assign_names(table, columns, query.fields().len(), tokens)?;
+    let assigned = assign_names(table, columns, query.schema().fields().len(), tokens)?;
     for (field, from) in table.sink_spec.schema.fields().iter().zip(&assigned) {
         let Some(from) = from else { continue };
-        check(query.field(*from), field, &table.name.text)
+        check(query.schema().field(*from), field, &table.name.text)
+            .and_then(|()| check_null(query, *from, field))
             .map_err(|problem| Problem { span: select_item(tokens, *from), ..problem })?;
     }
     Ok(assigned)
@@ -131,6 +134,17 @@ fn check(given: &Field, wanted: &Field, table: &str) -> Fallible<()> {
     let message =
         format!("{from} does not fit into column '{column}' of table '{table}', which is {to}");
     Err(Problem::new(Span::empty(), message).help(format!("write CAST(… AS {to})")))
+}
+
+/// Flink's job fails at the first NULL; what may be one is refused before the job starts.
+fn check_null(query: &LogicalPlan, from: usize, wanted: &Field) -> Fallible<()> {
+    if wanted.is_nullable() || !can_be_null(query, from) {
+        return Ok(());
+    }
+    let message = format!("column '{}' is NOT NULL and may be given NULL", wanted.name());
+    Err(Problem::new(Span::empty(), message).help(
+        "declare the column without NOT NULL, or write COALESCE(…, 0) or WHERE … IS NOT NULL",
+    ))
 }
 
 /// Whether Flink casts `from` to `to` of itself when it writes to a table.

@@ -6,6 +6,7 @@
 
 mod datetime;
 mod pattern;
+mod strict;
 mod strings;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,11 @@ impl Functions {
         }
         for function in datafusion_functions_aggregate::all_default_aggregate_functions() {
             functions.add_aggregate(&function);
+        }
+        for name in strict::NAMES {
+            if let Some(lenient) = functions.scalars.get(name).cloned() {
+                functions.add_scalar(&strict::strict(lenient));
+            }
         }
         for (flink, name) in SCALAR_SPELLINGS {
             if let Some(function) = functions.scalars.get(name).cloned() {
@@ -126,7 +132,15 @@ impl Functions {
 
     /// All names, in capital letters as Flink's documentation writes them.
     pub fn names(&self) -> Vec<String> {
-        let more = ["IF", "MOD", "TIMESTAMPADD", "TIMESTAMPDIFF", "TUMBLE_START", "TUMBLE_END"];
+        let more = [
+            "DAYOFWEEK",
+            "IF",
+            "MOD",
+            "TIMESTAMPADD",
+            "TIMESTAMPDIFF",
+            "TUMBLE_START",
+            "TUMBLE_END",
+        ];
         let known = self.scalars.keys().chain(self.aggregates.keys()).map(|n| n.to_uppercase());
         known.chain(more.map(str::to_owned)).collect()
     }

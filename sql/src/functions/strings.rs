@@ -1,4 +1,4 @@
-//! Flink's functions of text that DataFusion lacks.
+//! Flink's functions of text that DataFusion lacks, or has with another meaning.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ enum Kind {
     SplitIndex,
     RegexpExtract,
     Regexp,
+    Substring,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -31,6 +32,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         ("split_index", Kind::SplitIndex),
         ("regexp_extract", Kind::RegexpExtract),
         ("regexp", Kind::Regexp),
+        ("substr", Kind::Substring),
+        ("substring", Kind::Substring),
     ];
     let function = |(name, kind)| {
         let signature = Signature::user_defined(Volatility::Immutable);
@@ -54,12 +57,15 @@ impl ScalarUDFImpl for TextFunction {
             (Kind::SplitIndex | Kind::RegexpExtract, 3) => {
                 vec![text.clone(), text, DataType::Int64]
             }
+            (Kind::Substring, 2) => vec![text, DataType::Int64],
+            (Kind::Substring, 3) => vec![text, DataType::Int64, DataType::Int64],
             (Kind::RegexpExtract | Kind::Regexp, 2) => vec![text.clone(), text],
             (kind, given) => {
                 let usage = match kind {
                     Kind::SplitIndex => "SPLIT_INDEX(text, delimiter, index)",
                     Kind::RegexpExtract => "REGEXP_EXTRACT(text, pattern, group)",
                     Kind::Regexp => "REGEXP(text, pattern)",
+                    Kind::Substring => "SUBSTRING(text, start, length)",
                 };
                 return plan_err!("wrong number of arguments ({given}): write {usage}");
             }
@@ -75,7 +81,7 @@ impl ScalarUDFImpl for TextFunction {
         &self,
         args: ReturnFieldArgs<'_>,
     ) -> Result<arrow::datatypes::FieldRef> {
-        if self.kind != Kind::SplitIndex
+        if matches!(self.kind, Kind::Regexp | Kind::RegexpExtract)
             && let Some(Some(pattern)) = args.scalar_arguments.get(1)
             && let Some(Some(pattern)) = pattern.try_as_str()
         {
@@ -88,13 +94,14 @@ impl ScalarUDFImpl for TextFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let texts: &StringArray = arrays[0].as_string();
-        let patterns: &StringArray = arrays[1].as_string();
+        let patterns = || arrays[1].as_string::<i32>();
         let result: ArrayRef = match self.kind {
-            Kind::SplitIndex => split_index(texts, patterns, &arrays[2]),
-            Kind::RegexpExtract => extract(texts, patterns, arrays.get(2))?,
+            Kind::SplitIndex => split_index(texts, patterns(), &arrays[2]),
+            Kind::RegexpExtract => extract(texts, patterns(), arrays.get(2))?,
+            Kind::Substring => substrings(texts, &arrays[1], arrays.get(2)),
             Kind::Regexp => {
                 let mut compiled = Compiled::default();
-                let matches = texts.iter().zip(patterns.iter()).map(|(text, pattern)| {
+                let matches = texts.iter().zip(patterns().iter()).map(|(text, pattern)| {
                     let (Some(text), Some(pattern)) = (text, pattern) else { return Ok(None) };
                     Ok(Some(compiled.get(pattern)?.is_match(text)))
                 });
@@ -116,6 +123,39 @@ fn split_index(texts: &StringArray, delimiters: &StringArray, indices: &ArrayRef
         parts.append_option(part);
     }
     Arc::new(parts.finish())
+}
+
+/// Parts of texts: see [`substring`].
+fn substrings(texts: &StringArray, starts: &ArrayRef, lengths: Option<&ArrayRef>) -> ArrayRef {
+    let starts = starts.as_primitive::<Int64Type>();
+    let lengths = lengths.map(|lengths| lengths.as_primitive::<Int64Type>());
+    let mut parts = StringViewBuilder::with_capacity(texts.len());
+    for row in 0..texts.len() {
+        let length = lengths
+            .map_or(Some(i64::MAX), |lengths| lengths.is_valid(row).then(|| lengths.value(row)));
+        let is_missing = texts.is_null(row) || starts.is_null(row);
+        let length = length.filter(|length| !is_missing && *length >= 0);
+        let part = length.map(|length| substring(texts.value(row), starts.value(row), length));
+        parts.append_option(part);
+    }
+    Arc::new(parts.finish())
+}
+
+/// `length` characters from position `start`: counted from 1, from the end where it is negative,
+/// and 0 is the first as well. Nothing where it lies before the text, as in Flink.
+fn substring(text: &str, start: i64, length: i64) -> &str {
+    let skipped = match start {
+        0 => Some(0),
+        1.. => usize::try_from(start - 1).ok(),
+        _ => usize::try_from(start.unsigned_abs())
+            .ok()
+            .and_then(|back| text.chars().count().checked_sub(back)),
+    };
+    let from = skipped.and_then(|skipped| text.char_indices().nth(skipped));
+    let Some((from, _)) = from else { return "" };
+    let rest = &text[from..];
+    let end = usize::try_from(length).ok().and_then(|length| rest.char_indices().nth(length));
+    end.map_or(rest, |(end, _)| &rest[..end])
 }
 
 fn extract(
