@@ -135,7 +135,7 @@ fn group(query: &Query<'_>, rows: &Rows, schema: &DFSchema, expr: &Expr) -> Fall
 }
 
 fn window(query: &Query<'_>, aggregate: &Aggregate, groups: &[Group]) -> Fallible<Window> {
-    let span = aggregate.group_expr.iter().find_map(|expr| span_of(expr));
+    let span = aggregate.group_expr.iter().find_map(span_of);
     let span = span.unwrap_or_else(|| {
         let word = if aggregate.group_expr.is_empty() { "SELECT" } else { "GROUP" };
         query.word(word)
