@@ -8,14 +8,12 @@ use arrow::array::cast::AsArray;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
-use tidemill_core::operator::{
-    Barrier, Fate, Operator, OperatorContext, OperatorFactory, Output, Progress, StateChange,
-    StateFragment,
-};
-use tidemill_core::{Batch, Error, EventTime, Result};
+use tidemill_core::operator::{Fate, Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::{Batch, Error, Result};
 
-use crate::project::{Projection, mask, stateless};
+use crate::project::{Projection, mask};
 use crate::reject;
+use crate::stateless::{Stateless, Transform};
 
 /// Keeps the rows for which a predicate is true (neither false nor null).
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ impl OperatorFactory for Filter {
     }
 
     fn create(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Stateless(self.clone())))
     }
 
     fn describe(&self) -> String {
@@ -61,8 +59,10 @@ impl OperatorFactory for Filter {
     }
 }
 
-impl Operator for Filter {
-    fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+impl Transform for Filter {
+    const NAME: &'static str = "a filter";
+
+    fn transform(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let (batch, results) = reject::apply(&self.predicate, batch, out)?;
         let keep = mask(results.column(0).as_boolean());
         let kept = keep.true_count();
@@ -75,21 +75,5 @@ impl Operator for Filter {
             out.emit(batch.filter(&keep)?);
         }
         Ok(())
-    }
-
-    fn watermark(&mut self, _: EventTime, _: &mut dyn Output) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn barrier(&mut self, _: Barrier, _: &mut dyn Output) -> Result<StateChange> {
-        Ok(StateChange::default())
-    }
-
-    fn restore(&mut self, _: StateFragment) -> Result<()> {
-        Err(stateless("a filter"))
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
     }
 }

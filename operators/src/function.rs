@@ -6,14 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use tidemill_core::element::Origin;
-use tidemill_core::operator::{
-    Barrier, Fate, Operator, OperatorContext, OperatorFactory, Output, Progress, StateChange,
-    StateFragment,
-};
+use tidemill_core::operator::{Fate, Operator, OperatorContext, OperatorFactory, Output};
 use tidemill_core::{Batch, Error, ErrorKind, EventTime, Result};
 
-use crate::project::stateless;
 use crate::reject;
+use crate::stateless::{Stateless, Transform};
 
 /// A user's function: a batch in, any number of batches out.
 pub type BatchFunction = Arc<dyn Fn(RecordBatch) -> Result<Vec<RecordBatch>> + Send + Sync>;
@@ -96,7 +93,7 @@ impl OperatorFactory for FlatMap {
     }
 
     fn create(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Stateless(self.clone())))
     }
 
     fn describe(&self) -> String {
@@ -108,8 +105,10 @@ impl OperatorFactory for FlatMap {
     }
 }
 
-impl Operator for FlatMap {
-    fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+impl Transform for FlatMap {
+    const NAME: &'static str = "a function over batches";
+
+    fn transform(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let Some(floors) = batch.floor.clone() else {
             return self.call(batch, None, out);
         };
@@ -119,21 +118,5 @@ impl Operator for FlatMap {
             start += run.len();
         }
         Ok(())
-    }
-
-    fn watermark(&mut self, _: EventTime, _: &mut dyn Output) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn barrier(&mut self, _: Barrier, _: &mut dyn Output) -> Result<StateChange> {
-        Ok(StateChange::default())
-    }
-
-    fn restore(&mut self, _: StateFragment) -> Result<()> {
-        Err(stateless("a function over batches"))
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
     }
 }

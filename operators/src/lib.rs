@@ -17,6 +17,7 @@ pub mod filter;
 pub mod function;
 pub mod project;
 mod reject;
+mod stateless;
 pub mod union;
 pub mod window;
 

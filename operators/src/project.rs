@@ -9,12 +9,10 @@ use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
-use tidemill_core::operator::{
-    Barrier, Operator, OperatorContext, OperatorFactory, Output, Progress, StateChange,
-    StateFragment,
-};
-use tidemill_core::{Batch, Error, EventTime, Result};
+use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::{Batch, Error, Result};
 
+use crate::stateless::{Stateless, Transform};
 use crate::{failed, reject};
 
 /// One column for each of a list of expressions.
@@ -87,7 +85,7 @@ impl OperatorFactory for RowOperator {
     }
 
     fn create(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Stateless(self.clone())))
     }
 
     fn describe(&self) -> String {
@@ -99,35 +97,16 @@ impl OperatorFactory for RowOperator {
     }
 }
 
-impl Operator for RowOperator {
-    fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+impl Transform for RowOperator {
+    const NAME: &'static str = "a row function";
+
+    fn transform(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let (batch, results) = reject::apply(self.0.as_ref(), batch, out)?;
         if !batch.is_empty() {
             out.emit(batch.with_rows(results));
         }
         Ok(())
     }
-
-    fn watermark(&mut self, _: EventTime, _: &mut dyn Output) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn barrier(&mut self, _: Barrier, _: &mut dyn Output) -> Result<StateChange> {
-        Ok(StateChange::default())
-    }
-
-    fn restore(&mut self, _: StateFragment) -> Result<()> {
-        Err(stateless("a row function"))
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
-    }
-}
-
-/// What an operator without state says when some is given to it.
-pub(crate) fn stateless(what: &str) -> Error {
-    Error::internal(format!("{what} keeps no state, so none can be restored into it"))
 }
 
 /// The rows for which a predicate is true: its nulls count as false.

@@ -1,15 +1,11 @@
 //! Several inputs with the same columns as one. On the data path wherever streams meet
 //! (`UNION ALL`). Invariant: every row is passed on, as it is, under the columns of the union.
 
+use crate::stateless::{Stateless, Transform};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
-use tidemill_core::operator::{
-    Barrier, Operator, OperatorContext, OperatorFactory, Output, Progress, StateChange,
-    StateFragment,
-};
-use tidemill_core::{Batch, Error, EventTime, Result};
-
-use crate::project::stateless;
+use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::{Batch, Error, Result};
 
 /// All rows of all inputs. Columns go by position; their types must be those of the union.
 #[derive(Debug, Clone)]
@@ -30,7 +26,7 @@ impl OperatorFactory for Union {
     }
 
     fn create(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Stateless(self.clone())))
     }
 
     fn describe(&self) -> String {
@@ -42,29 +38,15 @@ impl OperatorFactory for Union {
     }
 }
 
-impl Operator for Union {
-    fn process(&mut self, input: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+impl Transform for Union {
+    const NAME: &'static str = "a union";
+
+    fn transform(&mut self, input: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         let options = RecordBatchOptions::new().with_row_count(Some(batch.len()));
         let columns = batch.rows.columns().to_vec();
         let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
             .map_err(|e| Error::from(e).at(format!("input {input} of the union")))?;
         out.emit(batch.with_rows(rows));
         Ok(())
-    }
-
-    fn watermark(&mut self, _: EventTime, _: &mut dyn Output) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-
-    fn barrier(&mut self, _: Barrier, _: &mut dyn Output) -> Result<StateChange> {
-        Ok(StateChange::default())
-    }
-
-    fn restore(&mut self, _: StateFragment) -> Result<()> {
-        Err(stateless("a union"))
-    }
-
-    fn state_bytes(&self) -> usize {
-        0
     }
 }

@@ -15,7 +15,7 @@ use super::emit;
 use super::place::{Placed, Slices, place};
 use super::plan::{BOUNDS, Plan};
 use super::table::{Accumulators, Partial, Scratch, Table};
-use crate::project::stateless;
+use crate::stateless::stateless;
 
 /// A combiner that holds more bytes than this sends what it has.
 pub(super) const BYTES_MAX: usize = 64 << 20;

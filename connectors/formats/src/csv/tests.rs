@@ -1,3 +1,5 @@
+//! CSV: rows that decode, rows that must not, and what was encoded read back.
+
 use std::io::Cursor;
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use tidemill_core::time::BEGINNING;
 use tidemill_core::{Batch, EventTime, Result};
 
 use crate::failed;
-use crate::project::stateless;
+use crate::stateless::stateless;
 use crate::window::combiner::{BYTES_MAX, ROWS_BETWEEN_LOOKS};
 use crate::window::emit;
 use crate::window::place::{Verdict, judge, out_of_range};
