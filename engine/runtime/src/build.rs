@@ -306,10 +306,14 @@ impl Builder<'_> {
     /// Gives operators their state back: every fragment to every shard, which keeps its key groups.
     fn restore_state(&self, slots: &mut [Slot]) -> Result<()> {
         let Some((folder, manifest)) = &self.restored else { return Ok(()) };
-        let mut watermarks: HashMap<&str, EventTime> = HashMap::new();
+        // Lowest and highest over the shards: an input that ends, or falls idle, about the time of the
+        // barrier may let one owner's watermark pass and another's not.
+        let mut watermarks: HashMap<&str, (EventTime, EventTime)> = HashMap::new();
         for state in &manifest.operators {
-            let watermark = watermarks.entry(&state.node).or_insert(state.watermark);
-            *watermark = state.watermark.max(*watermark);
+            let (lowest, highest) =
+                watermarks.entry(&state.node).or_insert((state.watermark, state.watermark));
+            *lowest = state.watermark.min(*lowest);
+            *highest = state.watermark.max(*highest);
             for file in &state.files {
                 for rows in folder.read_state(&file.file)? {
                     let (needed_until, watermark) = (file.needed_until, state.watermark);
@@ -320,8 +324,10 @@ impl Builder<'_> {
         }
         for slot in slots {
             let Slot::Station(station) = slot else { continue };
-            if let Some(watermark) = watermarks.get(station.name.as_str()) {
-                station.start_at(*watermark)?;
+            // Owners go on firing where the last of them was; each fragment knows what was fired of
+            // it. Rows are judged by the most that any owner may have fired.
+            if let Some((lowest, highest)) = watermarks.get(station.name.as_str()) {
+                station.start_at(if station.keeps_state { *lowest } else { *highest })?;
             }
         }
         Ok(())
