@@ -1,0 +1,2 @@
+//! Kafka-compatible brokers as source and sink.
+#![deny(missing_docs)]
