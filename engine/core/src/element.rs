@@ -6,6 +6,7 @@ use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 
 use crate::error::Result;
+use crate::record::{Header, Records, SourceRecord, WithHeaders};
 use crate::source::SplitId;
 use crate::time::EventTime;
 
@@ -54,17 +55,37 @@ pub struct Origin {
     pub rows: Option<UInt32Array>,
 }
 
-/// Access to the bytes that a batch was decoded from, for dead letters.
-pub trait Records: std::fmt::Debug + Send + Sync {
-    /// Record `index`: its position in the split (as people name it: `line 12`, `offset 40`) and
-    /// its payload, byte for byte.
-    fn record(&self, index: usize) -> (String, Vec<u8>);
-}
-
 impl Batch {
     /// Rows of no particular origin, none of them behind a watermark.
     pub fn new(rows: RecordBatch) -> Self {
         Self { rows, floor: None, origin: None }
+    }
+
+    /// The headers of a row's record; none where the row is no record of a source.
+    pub fn headers(&self, row: usize) -> Vec<Header> {
+        let Some(origin) = &self.origin else { return Vec::new() };
+        let records = origin.records.as_ref();
+        records.map_or_else(Vec::new, |records| records.headers(origin.index(row)))
+    }
+
+    /// The same rows with more headers: `added` holds some for each row, and those of the same name
+    /// give way.
+    ///
+    /// # Panics
+    /// When there are not as many as rows.
+    #[must_use]
+    pub fn with_headers(self, added: Vec<Vec<Header>>) -> Self {
+        assert_eq!(added.len(), self.len(), "every row has headers, if only none");
+        let rows = self.origin.as_ref().and_then(|origin| origin.rows.as_ref());
+        let rows = rows.map(|rows| rows.values().to_vec());
+        let split = self.origin.as_ref().map(|origin| origin.split.clone());
+        let records = self.origin.as_ref().and_then(|origin| origin.records.clone());
+        let origin = Origin {
+            split: split.unwrap_or_else(|| SplitId::new("")),
+            records: Some(Arc::new(WithHeaders { records, added, rows })),
+            rows: None,
+        };
+        Self { origin: Some(origin), ..self }
     }
 
     /// How many rows.
@@ -109,10 +130,13 @@ impl Batch {
 }
 
 impl Origin {
-    /// Position and payload of a row's record, where they are still at hand.
-    pub fn record(&self, row: usize) -> Option<(String, Vec<u8>)> {
-        let index = self.rows.as_ref().map_or(row, |rows| rows.value(row) as usize);
-        self.records.as_ref().map(|records| records.record(index))
+    /// A row's record, where it is still at hand.
+    pub fn record(&self, row: usize) -> Option<SourceRecord> {
+        self.records.as_ref().map(|records| records.record(self.index(row)))
+    }
+
+    fn index(&self, row: usize) -> usize {
+        self.rows.as_ref().map_or(row, |rows| rows.value(row) as usize)
     }
 
     fn indices(&self, len: usize) -> UInt32Array {

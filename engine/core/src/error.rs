@@ -26,6 +26,47 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// The four ways to treat a failure; every [`ErrorKind`] is in one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// Retry with backoff; when that is in vain, treat as [`ErrorClass::Permanent`].
+    Transient,
+    /// A dead letter.
+    Permanent,
+    /// A normal negative outcome: to the side output.
+    Business,
+    /// The job ends.
+    Fatal,
+}
+
+impl ErrorClass {
+    /// The class in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Business => "business",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+impl ErrorKind {
+    /// How to treat it.
+    pub fn class(self) -> ErrorClass {
+        match self {
+            Self::Transient => ErrorClass::Transient,
+            Self::Permanent => ErrorClass::Permanent,
+            Self::Business => ErrorClass::Business,
+            Self::Configuration
+            | Self::Fenced
+            | Self::Corrupt
+            | Self::External
+            | Self::Internal => ErrorClass::Fatal,
+        }
+    }
+}
+
 /// An error of the engine: its kind, a message that says what happened and what to do, and
 /// optionally the option that is wrong and the cause.
 pub struct Error {
@@ -57,6 +98,16 @@ impl Error {
     /// [`ErrorKind::Permanent`]: the record becomes a dead letter.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Permanent, message)
+    }
+
+    /// [`ErrorKind::Transient`]: it may work when tried again.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Transient, message)
+    }
+
+    /// [`ErrorKind::Business`]: a normal negative outcome.
+    pub fn business(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Business, message)
     }
 
     /// [`ErrorKind::External`]: a file, a disk or a server failed.

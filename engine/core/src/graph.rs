@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::dead_letter::{self, OnError};
 use crate::error::{Error, Result};
@@ -54,6 +54,8 @@ pub enum Port {
     Main,
     /// Rows that came late.
     Late,
+    /// Rows that a function declined, with the columns of [`declined_schema`].
+    Declined,
     /// Records that could not be decoded or processed, as rows of [`crate::dead_letter::schema`].
     DeadLetter,
 }
@@ -93,6 +95,25 @@ pub struct SourceNode {
     pub rate_limit: Option<u64>,
     /// What becomes of records that cannot be decoded or processed.
     pub on_error: OnError,
+    /// Whom it must not run away from in event time.
+    pub alignment: Option<Alignment>,
+}
+
+/// Watermark alignment: a split that is further ahead than the others of its group is not read until
+/// they have come up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alignment {
+    /// Sources with the same group wait for one another.
+    pub group: String,
+    /// How far ahead of the slowest split of the group a split may run, in microseconds.
+    pub max_drift: i64,
+}
+
+/// Columns of rows that a function declined: those that it was given, and `reason` (Utf8View).
+pub fn declined_schema(input: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<_> = input.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("reason", DataType::Utf8View, false)));
+    Arc::new(Schema::new(fields))
 }
 
 /// Where a source's time comes from.
@@ -212,6 +233,7 @@ impl Graph {
         match (port, &node.kind) {
             (Port::DeadLetter, _) => dead_letter::schema(),
             (Port::Late, _) => input(),
+            (Port::Declined, _) => declined_schema(&input()),
             (Port::Main, NodeKind::Source(source)) => source.schema(),
             (Port::Main, NodeKind::Operator(operator)) => operator.schema(),
             (Port::Main, NodeKind::Keyed(keyed)) => keyed.schema(),

@@ -10,7 +10,10 @@
 //! | [`source`], [`sink`], [`operator`] | what plugs into the engine |
 //! | [`graph`] | the dataflow graph that front-ends build and the runtime executes |
 //! | [`table`] | tables with options, as SQL declares them, and the factories that connect them |
+//! | [`record`] | a source's record: bytes, key, headers |
 //! | [`error`], [`dead_letter`] | what can go wrong, and what becomes of a bad record |
+//! | [`retry`] | backoff and circuit breaker, as pure decisions |
+//! | [`interceptor`] | code of one's own around sources and sinks |
 //! | [`testing`] | a harness that drives one operator by hand |
 //!
 //! This crate knows Arrow and nothing else: no async runtime, no query engine, no I/O.
@@ -21,8 +24,11 @@ pub mod dead_letter;
 pub mod element;
 pub mod error;
 pub mod graph;
+pub mod interceptor;
 pub mod key;
 pub mod operator;
+pub mod record;
+pub mod retry;
 pub mod sink;
 pub mod source;
 pub mod table;
@@ -32,5 +38,5 @@ pub mod watermark;
 pub mod window;
 
 pub use element::{Batch, Element, Epoch};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorClass, ErrorKind, Result};
 pub use time::EventTime;

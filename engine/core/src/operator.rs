@@ -104,6 +104,11 @@ pub trait Output {
     /// Late rows, for the late output where one is connected. Does not account for them.
     fn late(&mut self, rows: RecordBatch);
 
+    /// Rows that a function declined ([`ErrorKind::Business`](crate::ErrorKind::Business)), with the
+    /// columns of [`declined_schema`](crate::graph::declined_schema), for the side output where one is
+    /// connected. Does not account for them.
+    fn declined(&mut self, batch: Batch);
+
     /// Rows that could not be processed, for the dead-letter output. Accounts for them as
     /// [`Fate::DeadLettered`]; an error where the source of the rows says `'on-error' = 'fail'`.
     fn dead_letter(&mut self, letter: DeadLetter) -> Result<()>;
@@ -116,7 +121,7 @@ pub enum Fate {
     Counted,
     /// All its windows had passed by its own split's watermark.
     Late,
-    /// A predicate was not true for it, or a user's function dropped it.
+    /// A predicate was not true for it, or a user's function dropped or declined it.
     Filtered,
     /// It could not be decoded or processed.
     DeadLettered,

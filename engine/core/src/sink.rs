@@ -8,11 +8,12 @@
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::element::Epoch;
+use crate::dead_letter::DeadLetter;
+use crate::element::{Batch, Epoch};
 use crate::error::Result;
+use crate::time::Clock;
 
 /// How often a result may arrive outside, with the reason in words for `explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub trait Sink: Send + Sync {
 pub struct SinkContext {
     /// The job's name.
     pub job: String,
+    /// The sink's name in the job, for metrics and messages.
+    pub node: String,
     /// Shard of this writer; 0 for the committer.
     pub shard: usize,
     /// The epoch that this run starts in: one more than the checkpoint it was restored from.
@@ -76,6 +79,10 @@ pub struct SinkContext {
     pub schema: SchemaRef,
     /// Wakes the shard: call it when a writer that was not ready has become so.
     pub waker: Waker,
+    /// Whether the job makes checkpoints.
+    pub checkpointed: bool,
+    /// The job's clock.
+    pub clock: Arc<dyn Clock>,
     /// The results on their way out are for a machine (`-o json`) rather than for a person.
     pub machine_output: bool,
 }
@@ -86,8 +93,9 @@ pub trait SinkWriter: Send {
     /// when it has room; meanwhile its input waits, and so, link by link, the source.
     fn poll_ready(&mut self) -> Result<Poll<()>>;
 
-    /// Takes a batch. Called only after `poll_ready` said `Ready`.
-    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+    /// Takes a batch. Called only after `poll_ready` said `Ready`. Rows that are still one record of
+    /// a source each have that record's headers ([`Batch::headers`]).
+    fn write(&mut self, batch: &Batch) -> Result<()>;
 
     /// Hands over what was written since the last barrier. `Pending` means that some of it is not
     /// yet acknowledged: the shard asks again when woken, and writes nothing in between.
@@ -95,6 +103,13 @@ pub trait SinkWriter: Send {
     /// The bytes go into the checkpoint and come back in [`SinkCommitter::commit`]: they must be
     /// all that it takes to deliver (or to finish delivering) the epoch.
     fn poll_stage(&mut self, epoch: Epoch) -> Result<Poll<Staged>>;
+
+    /// Rows written since the last call that the outside refuses for good (too large, not allowed):
+    /// the job's policy decides what becomes of them. Asked for after every other call; what belongs
+    /// to an epoch is returned by the time it is staged.
+    fn take_refused(&mut self) -> Vec<DeadLetter> {
+        Vec::new()
+    }
 }
 
 /// What one shard's writer handed over at a barrier. Empty where nothing is left to commit.

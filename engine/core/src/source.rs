@@ -3,14 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadLetter;
-use crate::element::{Epoch, Records};
+use crate::element::Epoch;
 use crate::error::Result;
+use crate::record::Records;
 use crate::time::Clock;
 
 /// Name of a split, unique and stable within its source: `orders/3`, `data/a.csv`.
@@ -50,7 +52,8 @@ impl fmt::Display for Offset {
 /// A replayable input: an ordered set of splits.
 ///
 /// The engine calls [`Source::splits`] when a job starts, spreads the splits over its shards and
-/// opens a reader for each on the shard that owns it.
+/// opens a reader for each on the shard that owns it. While the job runs it asks an unbounded source
+/// again from time to time, off the shards' threads, and opens what is new.
 pub trait Source: Send + Sync {
     /// The columns of every batch that its readers return.
     fn schema(&self) -> SchemaRef;
@@ -58,7 +61,9 @@ pub trait Source: Send + Sync {
     /// Whether every split ends.
     fn is_bounded(&self) -> bool;
 
-    /// The splits there are now. The same call later may return more, never fewer.
+    /// The splits there are now. The same call later may return more, never fewer. While the job
+    /// runs, an error of kind [`Transient`](crate::ErrorKind::Transient) means that it could not be
+    /// found out this time; any other ends the job.
     fn splits(&self) -> Result<Vec<SplitId>>;
 
     /// A reader of `split` that starts at `from`, or at the source's own start where it is `None`.
@@ -88,6 +93,11 @@ pub struct ReaderContext {
     pub waker: Waker,
     /// The job's clock.
     pub clock: Arc<dyn Clock>,
+    /// The job's name.
+    pub job: Arc<str>,
+    /// The split was not there when the job first started: it begins at its beginning, wherever the
+    /// source was told to start.
+    pub discovered: bool,
 }
 
 /// Reads one split, in order, on one thread.
@@ -103,6 +113,29 @@ pub trait SplitReader: Send {
     /// How many of how many units (bytes, or rows) are read, for a progress bar; `None` where the
     /// end is not known.
     fn progress(&self) -> Option<(u64, u64)>;
+
+    /// How far the reader is behind what its split holds; `None` where the source cannot tell.
+    fn lag(&self) -> Option<Lag> {
+        None
+    }
+}
+
+/// How far a reader is behind the end of its split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Lag {
+    /// Behind the end: the record that is read next.
+    pub position: Behind,
+    /// Behind the end: what the outside has been told ([`Source::checkpointed`]); `None` before that.
+    pub committed: Option<Behind>,
+}
+
+/// A distance from the end of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Behind {
+    /// In records.
+    pub records: u64,
+    /// In time: the age of the oldest record that is not read; zero where there is none.
+    pub time: Duration,
 }
 
 /// What a read returned.
@@ -119,8 +152,11 @@ pub enum Read {
 pub struct ReadBatch {
     /// The decoded rows, in the split's order. May be empty when every record was bad.
     pub rows: RecordBatch,
-    /// Records that could not be decoded; with [`Self::rows`] they are all records read.
+    /// Records that could not be decoded; with [`Self::rows`] and [`Self::skipped`] they are all
+    /// records read.
     pub dead_letters: Vec<DeadLetter>,
+    /// How many records carry no row by design, such as tombstones. They count as filtered.
+    pub skipped: usize,
     /// The bytes behind the rows, where the reader keeps them.
     pub records: Option<Arc<dyn Records>>,
 }
@@ -128,6 +164,6 @@ pub struct ReadBatch {
 impl ReadBatch {
     /// Rows with no bad record among them.
     pub fn clean(rows: RecordBatch) -> Self {
-        Self { rows, dead_letters: Vec::new(), records: None }
+        Self { rows, dead_letters: Vec::new(), skipped: 0, records: None }
     }
 }

@@ -18,6 +18,8 @@ pub struct Collected {
     pub batches: Vec<Batch>,
     /// Late rows, in order.
     pub late: Vec<RecordBatch>,
+    /// Declined rows, in order.
+    pub declined: Vec<Batch>,
     /// Dead letters, in order.
     pub dead_letters: Vec<DeadLetter>,
     /// Rows by fate: counted, late, filtered, dead-lettered.
@@ -47,6 +49,10 @@ impl Output for Collected {
 
     fn late(&mut self, rows: RecordBatch) {
         self.late.push(rows);
+    }
+
+    fn declined(&mut self, batch: Batch) {
+        self.declined.push(batch);
     }
 
     fn dead_letter(&mut self, letter: DeadLetter) -> Result<()> {

@@ -1,0 +1,184 @@
+//! Interceptors: code of one's own around sources and sinks, for logging, metrics and headers.
+//!
+//! They see batches, not records: behind a reader's decoding, and in front of a sink's encoding. Invariant:
+//! they keep the number and order of rows.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::dead_letter::DeadLetter;
+use crate::element::{Batch, Epoch};
+use crate::error::{Error, Result};
+use crate::sink::{Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter, Staged};
+use crate::source::{Lag, Offset, Read, ReadBatch, ReaderContext, Source, SplitId, SplitReader};
+
+/// Sees what goes in and out. Called on the shards' threads: it must not block.
+pub trait Interceptor: Send + Sync {
+    /// Its name, for `explain`.
+    fn name(&self) -> String;
+
+    /// Records were read from `split`. Dead letters and headers may be looked at; rows may be
+    /// changed, but neither their number nor their columns.
+    fn read(&self, split: &SplitId, batch: ReadBatch) -> Result<ReadBatch>;
+
+    /// Rows are about to be written by the sink `node`: [`Batch::with_headers`] gives them headers.
+    fn write(&self, node: &str, batch: Batch) -> Result<Batch>;
+}
+
+/// A source whose batches pass through interceptors, in order.
+pub fn around_source(
+    source: Arc<dyn Source>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
+) -> Arc<dyn Source> {
+    Arc::new(InterceptedSource { source, interceptors: interceptors.into() })
+}
+
+/// A sink whose batches pass through interceptors, in order.
+pub fn around_sink(sink: Arc<dyn Sink>, interceptors: Vec<Arc<dyn Interceptor>>) -> Arc<dyn Sink> {
+    Arc::new(InterceptedSink { sink, interceptors: interceptors.into() })
+}
+
+type Interceptors = Arc<[Arc<dyn Interceptor>]>;
+
+fn describe(inner: String, interceptors: &Interceptors) -> String {
+    let names: Vec<String> = interceptors.iter().map(|interceptor| interceptor.name()).collect();
+    format!("{inner}, intercepted by {}", names.join(", "))
+}
+
+/// An interceptor that changes how many rows there are would make the sums wrong.
+fn check_rows(name: &str, before: usize, after: usize) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "the interceptor {name} made {after} rows of {before}: filter with an operator instead"
+    )))
+}
+
+struct InterceptedSource {
+    source: Arc<dyn Source>,
+    interceptors: Interceptors,
+}
+
+impl Source for InterceptedSource {
+    fn schema(&self) -> SchemaRef {
+        self.source.schema()
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.source.is_bounded()
+    }
+
+    fn splits(&self) -> Result<Vec<SplitId>> {
+        self.source.splits()
+    }
+
+    fn open(
+        &self,
+        split: &SplitId,
+        from: Option<&Offset>,
+        context: &ReaderContext,
+    ) -> Result<Box<dyn SplitReader>> {
+        let reader = self.source.open(split, from, context)?;
+        let interceptors = self.interceptors.clone();
+        Ok(Box::new(InterceptedReader { reader, split: split.clone(), interceptors }))
+    }
+
+    fn checkpointed(&self, epoch: Epoch, offsets: &[(SplitId, Offset)]) -> Result<()> {
+        self.source.checkpointed(epoch, offsets)
+    }
+
+    fn describe(&self) -> String {
+        describe(self.source.describe(), &self.interceptors)
+    }
+}
+
+struct InterceptedReader {
+    reader: Box<dyn SplitReader>,
+    split: SplitId,
+    interceptors: Interceptors,
+}
+
+impl SplitReader for InterceptedReader {
+    fn read(&mut self, max_rows: usize) -> Result<Read> {
+        let mut batch = match self.reader.read(max_rows)? {
+            Read::Batch(batch) => batch,
+            nothing @ (Read::Pending | Read::End) => return Ok(nothing),
+        };
+        for interceptor in self.interceptors.iter() {
+            let rows = batch.rows.num_rows();
+            batch = interceptor.read(&self.split, batch)?;
+            check_rows(&interceptor.name(), rows, batch.rows.num_rows())?;
+        }
+        Ok(Read::Batch(batch))
+    }
+
+    fn offset(&self) -> Offset {
+        self.reader.offset()
+    }
+
+    fn progress(&self) -> Option<(u64, u64)> {
+        self.reader.progress()
+    }
+
+    fn lag(&self) -> Option<Lag> {
+        self.reader.lag()
+    }
+}
+
+struct InterceptedSink {
+    sink: Arc<dyn Sink>,
+    interceptors: Interceptors,
+}
+
+impl Sink for InterceptedSink {
+    fn guarantee(&self, checkpointed: bool) -> Guarantee {
+        self.sink.guarantee(checkpointed)
+    }
+
+    fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
+        let writer = self.sink.writer(context)?;
+        let interceptors = self.interceptors.clone();
+        Ok(Box::new(InterceptedWriter { writer, node: context.node.clone(), interceptors }))
+    }
+
+    fn committer(&self, context: &SinkContext) -> Result<Box<dyn SinkCommitter>> {
+        self.sink.committer(context)
+    }
+
+    fn describe(&self) -> String {
+        describe(self.sink.describe(), &self.interceptors)
+    }
+}
+
+struct InterceptedWriter {
+    writer: Box<dyn SinkWriter>,
+    node: String,
+    interceptors: Interceptors,
+}
+
+impl SinkWriter for InterceptedWriter {
+    fn poll_ready(&mut self) -> Result<Poll<()>> {
+        self.writer.poll_ready()
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let mut batch = batch.clone();
+        for interceptor in self.interceptors.iter() {
+            let rows = batch.len();
+            batch = interceptor.write(&self.node, batch)?;
+            check_rows(&interceptor.name(), rows, batch.len())?;
+        }
+        self.writer.write(&batch)
+    }
+
+    fn poll_stage(&mut self, epoch: Epoch) -> Result<Poll<Staged>> {
+        self.writer.poll_stage(epoch)
+    }
+
+    fn take_refused(&mut self) -> Vec<DeadLetter> {
+        self.writer.take_refused()
+    }
+}
