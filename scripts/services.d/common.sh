@@ -1,0 +1,266 @@
+# Part of scripts/services: what all services share. A service X has the functions
+#   X_present  it can be had here           X_external  the address given from outside, or nothing
+#   X_prepare  lay out its folder           X_start     start the process; its pid goes to $folder/X/pid
+#   X_answers  it really answers            X_env       NAME=VALUE lines for its users
+#   X_address  where it listens, for people X_stop      end the process, keep the data
+# Invariant: everything lies in $folder, which carries $folder/.tidemill-services and is removed only if it does; a
+# process is signalled only if its command line names that folder or its address.
+
+services=(kafka redis registry)
+patience_seconds=120
+
+fail() { echo "services: $*" >&2; exit 1; }
+fail_usage() { usage >&2; exit 2; }
+known() { [[ " ${services[*]} " == *" $1 "* ]]; }
+
+chosen() { # the services asked for, or all
+  (($#)) || set -- "${services[@]}"
+  local service
+  for service; do
+    known "$service" || fail "no service is called '$service'; there are: ${services[*]}"
+    echo "$service"
+  done
+}
+
+locked() { # one change to a folder at a time; the lock lies beside the folder, because `down` removes that
+  mkdir -p "$(dirname "$folder")"
+  exec 9> "$folder.lock"
+  flock -w 600 9 || fail "another run has held $folder.lock for ten minutes"
+  "$@"
+}
+
+claim_folder() {
+  if [[ -e "$folder" && ! -e "$folder/.tidemill-services" && -n "$(ls -A "$folder")" ]]; then
+    fail "$folder holds something else; choose an empty or new one with --folder"
+  fi
+  mkdir -p "$folder"
+  touch "$folder/.tidemill-services"
+}
+
+# --- ports -----------------------------------------------------------------------------------------------------------
+
+port_taken() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+choose_ports() { # once for a folder; a restart keeps them
+  [[ -e "$folder/ports" ]] && return
+  local base="${TIDEMILL_SERVICES_PORT_BASE:-}" offset
+  if [[ -n "$own_set" && -z "$base" ]]; then base="$(free_port_base)"; fi
+  if [[ -z "$base" ]]; then
+    echo "kafka_port=19092 redis_port=16379 registry_port=18081" > "$folder/ports"
+  else
+    echo "kafka_port=$base redis_port=$((base + 5)) registry_port=$((base + 6))" > "$folder/ports"
+  fi
+}
+
+free_port_base() { # ten ports in a row below those that the system hands out by itself
+  local try offset base
+  for try in {1..100}; do
+    base=$((20000 + (SRANDOM % 1200) * 10))
+    for offset in {0..6}; do port_taken $((base + offset)) && continue 2; done
+    echo "$base"
+    return
+  done
+  fail "found no seven free ports in a row; set TIDEMILL_SERVICES_PORT_BASE"
+}
+
+load_ports() {
+  [[ -e "$folder/ports" ]] || return 1
+  . "$folder/ports"
+  # `a=1 b=2` on one line assigns all of them.
+}
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+running() { # SERVICE: is the process that we started alive?
+  local pid
+  pid="$(cat "$folder/$1/pid" 2> /dev/null)" || return 1
+  tr '\0' ' ' < "/proc/$pid/cmdline" 2> /dev/null | grep -qF -e "$(signature "$1")"
+}
+
+signature() { # what the command line of a service's process contains
+  case "$1" in
+    kafka) echo "$folder/kafka/server.properties" ;;
+    redis) echo "127.0.0.1:$redis_port" ;;
+    registry) echo "127.0.0.1:$registry_port" ;;
+  esac
+}
+
+detach() { # SERVICE COMMAND...: runs on when this script has ended, and holds neither its lock nor its pipes
+  local service="$1"
+  shift
+  setsid "$@" < /dev/null >> "$folder/$service/output.log" 2>&1 9>&- &
+  echo $! > "$folder/$service/pid"
+  disown
+}
+
+end_process() { # SERVICE [SIGNAL]: signal, wait, and kill what does not go
+  local service="$1" signal="${2:-TERM}" pid waited
+  running "$service" || { rm -f "$folder/$service/pid"; return 0; }
+  pid="$(cat "$folder/$service/pid")"
+  kill "-$signal" "$pid"
+  for waited in {1..300}; do
+    running "$service" || break
+    sleep 0.1
+  done
+  running "$service" && kill -KILL "$pid"
+  rm -f "$folder/$service/pid"
+}
+
+wait_for() { # SERVICE: until it answers; a process that died ends the wait
+  local service="$1" deadline=$((SECONDS + patience_seconds))
+  until "${service}_answers"; do
+    if ! running "$service"; then
+      tail -n 30 "$folder/$service/"*.log >&2 2> /dev/null || true
+      fail "$service has ended instead of answering on $("${service}_address"); its last words are above"
+    fi
+    if ((SECONDS > deadline)); then
+      tail -n 30 "$folder/$service/"*.log >&2 2> /dev/null || true
+      fail "$service does not answer on $("${service}_address") after $patience_seconds s"
+    fi
+    sleep 0.1
+  done
+}
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+external() { # SERVICE: the address from outside, unless it is our own or a set of its own is asked for
+  local given
+  [[ -z "$own_set" ]] || return 1
+  given="$("$1_external")"
+  [[ -n "$given" ]] || return 1
+  ! { load_ports && [[ "$given" == "$("$1_address")" ]]; }
+}
+
+up() {
+  local service wanted=() ours=()
+  mapfile -t wanted < <(chosen "$@")
+  claim_folder
+  for service in "${wanted[@]}"; do
+    if external "$service"; then
+      mkdir -p "$folder/$service"
+      "${service}_external" > "$folder/$service/external"
+    elif "${service}_present"; then
+      ours+=("$service")
+    fi
+  done
+  install_missing "${ours[@]}"
+  choose_ports
+  load_ports
+  # All are started before any is waited for.
+  for service in "${ours[@]}"; do launch "$service"; done
+  for service in "${ours[@]}"; do wait_for "$service"; done
+  report "${wanted[@]}"
+}
+
+launch() {
+  local service="$1"
+  running "$service" && return
+  rm -f "$folder/$service/external"
+  mkdir -p "$folder/$service"
+  port_taken "$("${service}_port")" && fail "$("${service}_address") is taken by another process; end it, or set TIDEMILL_SERVICES_PORT_BASE"
+  "${service}_prepare"
+  "${service}_env" > "$folder/$service/env"
+  "${service}_start"
+}
+
+report() {
+  local service
+  for service; do
+    if [[ -e "$folder/$service/external" ]]; then
+      printf '%-9s %s (given)\n' "$service" "$(cat "$folder/$service/external")"
+    elif running "$service"; then
+      printf '%-9s %s\n' "$service" "$("${service}_address")"
+    fi
+  done
+}
+
+status() {
+  local service code=0 wanted=()
+  mapfile -t wanted < <(chosen "$@")
+  load_ports || { echo "nothing runs in $folder"; exit 1; }
+  for service in "${wanted[@]}"; do
+    if [[ -e "$folder/$service/external" ]]; then
+      printf '%-9s %s (given)\n' "$service" "$(cat "$folder/$service/external")"
+    elif ! "${service}_present" && [[ ! -e "$folder/$service/env" ]]; then
+      continue
+    elif running "$service" && "${service}_answers"; then
+      printf '%-9s %s\n' "$service" "$("${service}_address")"
+    else
+      printf '%-9s down\n' "$service"
+      code=1
+    fi
+  done
+  exit "$code"
+}
+
+down() {
+  local service
+  if load_ports; then
+    # Nothing is kept, so nothing needs an orderly end.
+    for service in "${services[@]}"; do end_process "$service" KILL; done
+  fi
+  if [[ -e "$folder/.tidemill-services" ]]; then rm -rf "$folder"; fi
+  rm -f "$folder.lock"
+}
+
+start_one() {
+  load_ports && [[ -e "$folder/$1/env" ]] || fail "$1 was never up in $folder; run: scripts/services up $1"
+  running "$1" || "$1_start"
+  wait_for "$1"
+}
+
+stop_one() {
+  load_ports || fail "nothing runs in $folder"
+  end_process "$1" TERM
+}
+
+print_env() {
+  local service
+  [[ -e "$folder/ports" ]] || fail "nothing runs in $folder; run: scripts/services up"
+  variable TIDEMILL_SERVICES_FOLDER "$folder"
+  for service in "${services[@]}"; do
+    if [[ -e "$folder/$service/external" ]]; then
+      variable "$(external_name "$service")" "$(cat "$folder/$service/external")"
+    elif [[ -e "$folder/$service/env" ]]; then
+      cat "$folder/$service/env"
+    fi
+  done
+}
+
+variable() { printf '%s=%q\n' "$1" "$2"; }
+
+external_name() {
+  case "$1" in
+    kafka) echo KAFKA_BROKERS ;;
+    redis) echo REDIS_URL ;;
+    registry) echo SCHEMA_REGISTRY_URL ;;
+  esac
+}
+
+# --- installing ------------------------------------------------------------------------------------------------------
+
+install_missing() { # for the services named, and `build` for what cargo needs
+  local packages=() service
+  for service; do
+    case "$service" in
+      kafka)
+        command -v java > /dev/null || packages+=(default-jre-headless)
+        command -v mvn > /dev/null || packages+=(maven)
+        command -v openssl > /dev/null || packages+=(openssl) ;;
+      redis) command -v redis-server > /dev/null || packages+=(redis-server) ;;
+      build)
+        command -v pkg-config > /dev/null || packages+=(pkg-config)
+        pkg-config --exists openssl 2> /dev/null || packages+=(libssl-dev) ;;
+    esac
+  done
+  ((${#packages[@]})) || return 0
+  if ((EUID != 0)) || ! command -v apt-get > /dev/null; then
+    fail "missing: ${packages[*]} (names of Debian packages); install them, then run this again"
+  fi
+  echo "services: installing ${packages[*]}" >&2
+  local log
+  log="$(mktemp)"
+  { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${packages[@]}"; } \
+    > "$log" 2>&1 || { tail -n 20 "$log" >&2; fail "apt-get could not install ${packages[*]}; its last words are above"; }
+  rm -f "$log"
+}
