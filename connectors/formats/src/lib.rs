@@ -8,6 +8,7 @@
 //! | [`csv`] | RFC 4180 fields, by position or by the names of a header line |
 //! | [`json`] | one JSON object per record, scanned once against the schema |
 //! | [`raw`] | the payload as it is, in a single column |
+//! | [`registry`] | the schemas behind framed payloads, from a schema registry |
 //!
 //! Invariant: a payload is either one row or one reason why not. A bad payload leaves the columns
 //! as they were, so that it costs nothing to the rows around it, and rows + reasons = payloads.
@@ -21,6 +22,7 @@ pub mod csv;
 pub mod json;
 mod number;
 pub mod raw;
+pub mod registry;
 mod temporal;
 #[cfg(test)]
 mod testing;

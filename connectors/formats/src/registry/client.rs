@@ -1,0 +1,288 @@
+//! Requests to a registry: failover between its addresses, and retries within a deadline.
+//!
+//! Invariant: what may work later is tried again with exponential backoff and jitter until the
+//! deadline, what was refused is never tried again, and no message holds a credential.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tidemill_core::{Error, ErrorKind, Result};
+use ureq::Agent;
+use url::Url;
+
+use super::config::{Credentials, RegistryConfig};
+
+const WAIT_FIRST: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// How much of an answer that was not expected is quoted.
+const QUOTED_CHARS: usize = 300;
+
+/// Time, waiting and chance, so that tests own them.
+pub(super) trait Pace: Send + Sync {
+    /// Time since some fixed moment.
+    fn elapsed(&self) -> Duration;
+
+    /// Lets so much time pass.
+    fn wait(&self, time: Duration);
+
+    /// A number in `[0, 1)`.
+    fn chance(&self) -> f64;
+}
+
+/// The machine's time.
+pub(super) struct RealPace(pub(super) Instant);
+
+impl Pace for RealPace {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn chance(&self) -> f64 {
+        // Every `RandomState` hashes differently.
+        (RandomState::new().hash_one(0) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Speaks to one registry.
+pub(super) struct Client {
+    agent: Agent,
+    config: RegistryConfig,
+    authorization: Option<String>,
+    pub(super) pace: Arc<dyn Pace>,
+    /// The address that answered last.
+    current: AtomicUsize,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It may work when tried again.
+    Transient(String),
+    /// The registry, or the way to it, says no.
+    Refused(Refusal),
+}
+
+/// A registry's no.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// HTTP status; 0 where no request could be made at all.
+    pub(super) status: u16,
+    /// The registry's own code (40403: no such schema), 0 without.
+    pub(super) code: u32,
+    pub(super) message: String,
+}
+
+/// The body of an error.
+#[derive(Deserialize)]
+struct ErrorBody {
+    error_code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+impl Client {
+    pub(super) fn new(config: RegistryConfig, pace: Arc<dyn Pace>) -> Result<Self> {
+        let builder = Agent::config_builder()
+            .http_status_as_error(false)
+            .user_agent(concat!("tidemill/", env!("CARGO_PKG_VERSION")));
+        #[cfg(feature = "tls")]
+        let builder = builder.tls_config(super::tls::config(&config)?);
+        #[cfg(not(feature = "tls"))]
+        if config.authorities.is_some() {
+            let option = format!("{}.ssl.ca.location", config.format);
+            let message =
+                format!("'{option}': this build has no TLS: build it with the feature 'tls'");
+            return Err(Error::option(option, message));
+        }
+        let authorization = match &config.credentials {
+            Credentials::None => None,
+            Credentials::Bearer(token) => Some(format!("Bearer {token}")),
+            Credentials::Basic(user_info) => {
+                let mut header = b"Basic ".to_vec();
+                crate::base64::encode(user_info.as_bytes(), &mut header);
+                Some(String::from_utf8_lossy(&header).into_owned())
+            }
+        };
+        let agent = builder.build().new_agent();
+        Ok(Self { agent, config, authorization, pace, current: AtomicUsize::new(0) })
+    }
+
+    pub(super) fn config(&self) -> &RegistryConfig {
+        &self.config
+    }
+
+    /// The answer to `GET` of a path, or to `POST` where there is a body. The outer error is an
+    /// outage that outlasted the deadline, or a request that can never work.
+    pub(super) fn ask(
+        &self,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Result<Value, Refusal>> {
+        let start = self.pace.elapsed();
+        let mut attempts = 0;
+        loop {
+            let current = self.current.load(Ordering::Relaxed) % self.config.urls.len();
+            let left = self.config.deadline.saturating_sub(self.pace.elapsed() - start);
+            let timeout = left.min(self.config.request_timeout).max(Duration::from_millis(1));
+            let failure = match self.once(&self.config.urls[current], path, body, timeout) {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(Failure::Refused(refusal)) => return self.refused(refusal),
+                Err(Failure::Transient(failure)) => failure,
+            };
+            self.current.store(current + 1, Ordering::Relaxed);
+            attempts += 1;
+            let wait = backoff(attempts, self.pace.chance());
+            if self.pace.elapsed() - start + wait >= self.config.deadline {
+                return Err(self.outage(attempts, &failure));
+            }
+            self.pace.wait(wait);
+        }
+    }
+
+    fn outage(&self, attempts: u32, failure: &str) -> Error {
+        Error::new(
+            ErrorKind::External,
+            format!(
+                "schema registry {}: no answer in {} attempts within {:?}; the last: {failure}",
+                self.config.addresses(),
+                attempts,
+                self.config.deadline
+            ),
+        )
+    }
+
+    /// A refusal that concerns the question goes on; one that concerns who asks is the user's to
+    /// mend.
+    fn refused(&self, refusal: Refusal) -> Result<Result<Value, Refusal>> {
+        let place = format!("schema registry {}", self.config.addresses());
+        let format = &self.config.format;
+        match refusal.status {
+            401 | 403 => {
+                let option = match self.config.credentials {
+                    Credentials::Bearer(_) => format!("{format}.bearer-auth.token"),
+                    _ => format!("{format}.basic-auth.user-info"),
+                };
+                let message = format!("{place} refuses who asks: {refusal}; see '{option}'");
+                Err(Error::option(option, message))
+            }
+            0 => {
+                let option = format!("{format}.url");
+                Err(Error::option(option, format!("{place}: {}", refusal.message)))
+            }
+            _ => Ok(Err(refusal)),
+        }
+    }
+
+    fn once(
+        &self,
+        base: &Url,
+        path: &[&str],
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Value, Failure> {
+        let url = joined(base, path);
+        let outcome = match body {
+            None => {
+                let request = self.agent.get(url.as_str()).header("accept", CONTENT_TYPE);
+                let request = match &self.authorization {
+                    Some(authorization) => request.header("authorization", authorization),
+                    None => request,
+                };
+                request.config().timeout_global(Some(timeout)).build().call()
+            }
+            Some(body) => {
+                let request = self.agent.post(url.as_str()).header("accept", CONTENT_TYPE);
+                let request = match &self.authorization {
+                    Some(authorization) => request.header("authorization", authorization),
+                    None => request,
+                };
+                let request = request.content_type(CONTENT_TYPE);
+                request.config().timeout_global(Some(timeout)).build().send(body.to_string())
+            }
+        };
+        let mut response = outcome.map_err(failure)?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(failure)?;
+        answer(status, &text)
+    }
+}
+
+/// What the registry said.
+fn answer(status: u16, text: &str) -> Result<Value, Failure> {
+    if status == 200 {
+        return serde_json::from_str(text).map_err(|_| {
+            let message = format!("this is no schema registry: it answers '{}'", quoted(text));
+            Failure::Refused(Refusal { status: 0, code: 0, message })
+        });
+    }
+    let (code, message) = match serde_json::from_str::<ErrorBody>(text) {
+        Ok(body) => (body.error_code, quoted(&body.message)),
+        Err(_) => (0, quoted(text)),
+    };
+    let refusal = Refusal { status, code, message };
+    // 50001 and the like: its store, or its leader, is away. 408 and 429 ask for another try.
+    if status >= 500 || status == 408 || status == 429 {
+        return Err(Failure::Transient(refusal.to_string()));
+    }
+    Err(Failure::Refused(refusal))
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.code {
+            0 => write!(f, "status {}", self.status)?,
+            code => write!(f, "error {code}")?,
+        }
+        if self.message.is_empty() { Ok(()) } else { write!(f, ", {}", self.message) }
+    }
+}
+
+/// What ureq says, by whether another try may help.
+fn failure(error: ureq::Error) -> Failure {
+    use ureq::Error as E;
+    let message = error.to_string();
+    match error {
+        E::BadUri(_) | E::TlsRequired | E::Tls(_) | E::InvalidProxyUrl | E::Http(_) => {
+            Failure::Refused(Refusal { status: 0, code: 0, message })
+        }
+        #[cfg(feature = "tls")]
+        E::Rustls(_) | E::Pem(_) => Failure::Refused(Refusal { status: 0, code: 0, message }),
+        // A certificate that is not trusted comes as an I/O error of this kind.
+        E::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::Refused(Refusal { status: 0, code: 0, message })
+        }
+        _ => Failure::Transient(message),
+    }
+}
+
+fn joined(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// How long to wait behind attempt number `attempts`: doubling, and somewhere in the upper half of
+/// that, so that shards that failed together do not come back together.
+pub(super) fn backoff(attempts: u32, chance: f64) -> Duration {
+    let doubled = WAIT_FIRST.saturating_mul(1 << (attempts - 1).min(16));
+    doubled.min(WAIT_MAX).mul_f64(0.5 + chance / 2.0)
+}
+
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
