@@ -13,7 +13,7 @@ use tidemill::core::sink::{
     Delivered, Delivery, Guarantee, SinkCommitter, SinkContext, SinkWriter, Staged,
 };
 use tidemill::core::source::{Offset, Read, ReadBatch, ReaderContext, SplitId, SplitReader};
-use tidemill::core::{Epoch, Error};
+use tidemill::core::{Batch, Epoch, Error};
 use tidemill::prelude::*;
 
 /// The numbers from 0 on, one each second of event time, in two splits: even and odd.
@@ -122,8 +122,8 @@ impl SinkWriter for TotalWriter {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> tidemill::Result<()> {
-        let totals = batch.column(self.column).as_primitive::<Int64Type>();
+    fn write(&mut self, batch: &Batch) -> tidemill::Result<()> {
+        let totals = batch.rows.column(self.column).as_primitive::<Int64Type>();
         let sum: i64 = totals.iter().flatten().sum();
         self.total.fetch_add(sum as u64, Ordering::Relaxed);
         Ok(())

@@ -27,10 +27,9 @@ pub(crate) fn connect(graph: &mut Graph, folder: &std::path::Path) -> bool {
     for (id, node) in graph.nodes().iter().enumerate() {
         let keeps = match &node.kind {
             NodeKind::Source(source) => source.on_error == OnError::DeadLetter,
-            NodeKind::Operator(_) | NodeKind::Keyed(_) => {
+            NodeKind::Operator(_) | NodeKind::Keyed(_) | NodeKind::Sink(_) => {
                 node.inputs.iter().any(|edge| nodes.contains(&edge.from))
             }
-            NodeKind::Sink(_) => false,
         };
         if keeps {
             nodes.push(id);

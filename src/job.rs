@@ -93,6 +93,7 @@ impl Job {
             time: TimeAttribute::None,
             rate_limit: None,
             on_error: OnError::Fail,
+            alignment: None,
         });
         let node = self.draft.lock().graph.add(name, Vec::new(), kind);
         Stream { draft: self.draft.clone(), node, time: None }

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,9 +13,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::graph::{Edge, Graph, NodeId, NodeKind, Port, Routing, TimeAttribute};
+use tidemill_core::graph::{
+    Alignment, Edge, Graph, NodeId, NodeKind, Port, Routing, TimeAttribute,
+};
 use tidemill_core::operator::OperatorFactory;
 use tidemill_core::sink::Sink;
+use tidemill_core::time::micros;
 use tidemill_core::window::WindowSpec;
 use tidemill_core::{Error, Result};
 use tidemill_operators::{
@@ -102,6 +106,20 @@ impl Stream {
         self
     }
 
+    /// Sources of the same `group` wait for their slowest split: one that is more than `max_drift` of
+    /// event time ahead of it is not read until it has come up.
+    #[must_use]
+    pub fn align(self, group: &str, max_drift: Duration) -> Self {
+        let result = micros(max_drift)
+            .ok_or_else(|| Error::configuration("the drift that is allowed is too long"))
+            .and_then(|max_drift| {
+                let alignment = Alignment { group: group.to_owned(), max_drift };
+                self.with_source(|source| source.alignment = Some(alignment))
+            });
+        self.keep(result);
+        self
+    }
+
     fn set_time(&self, time: TimeAttribute) -> Result<()> {
         self.with_source(|source| source.time = time)
     }
@@ -116,7 +134,7 @@ impl Stream {
                 Ok(())
             }
             _ => Err(Error::configuration(
-                "event_time(), on_error() and rate_limit() belong right behind source()",
+                "event_time(), on_error(), rate_limit() and align() belong right behind source()",
             )),
         }
     }

@@ -6,6 +6,7 @@ use arrow::json::LineDelimitedWriter;
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::graph::{RowFunction, isolate};
 use tidemill_core::operator::Output;
+use tidemill_core::record::SourceRecord;
 use tidemill_core::source::SplitId;
 use tidemill_core::{Batch, Result};
 
@@ -35,15 +36,13 @@ pub(crate) fn dead_letter(
     out: &mut dyn Output,
 ) -> Result<()> {
     let record = batch.origin.as_ref().and_then(|origin| origin.record(row));
-    let (position, payload) = match record {
-        Some(record) => record,
-        None => ("unknown".to_owned(), json(&batch.rows.slice(row, 1))),
-    };
+    let record =
+        record.unwrap_or_else(|| SourceRecord::new("unknown", json(&batch.rows.slice(row, 1))));
     let split = match &batch.origin {
         Some(origin) => origin.split.clone(),
         None => SplitId::new("unknown"),
     };
-    out.dead_letter(DeadLetter { split, position, reason: reason.into(), payload })
+    out.dead_letter(DeadLetter::new(split, record, reason))
 }
 
 /// One row as a JSON object; where a value has no JSON form, as Rust shows it.

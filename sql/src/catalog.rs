@@ -12,6 +12,7 @@ use datafusion_expr::logical_plan::LogicalPlan;
 use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr as SqlExpr};
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use tidemill_core::dead_letter::OnError;
+use tidemill_core::graph::Alignment;
 use tidemill_core::graph::RowFunction;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
@@ -80,6 +81,7 @@ pub(crate) struct Table {
     /// The column declared `AS PROCTIME()`.
     pub processing_time: Option<usize>,
     pub rate_limit: Option<u64>,
+    pub alignment: Option<Alignment>,
     pub on_error: OnError,
     factory: Arc<dyn ConnectorFactory>,
     options: Vec<(Name, Name)>,
@@ -88,8 +90,16 @@ pub(crate) struct Table {
 }
 
 /// Options that every source table takes, whatever its connector.
-const COMMON: [&str; 5] =
-    ["connector", "rate-limit", "on-error", "scan.watermark.idle-timeout", "max-future"];
+const COMMON: [&str; 8] = [
+    "connector",
+    "rate-limit",
+    "on-error",
+    "scan.watermark.idle-timeout",
+    "scan.watermark.alignment.group",
+    "scan.watermark.alignment.max-drift",
+    "scan.watermark.alignment.update-interval",
+    "max-future",
+];
 
 /// What a table's declaration depends on besides itself.
 pub(crate) struct Defaults {
@@ -139,6 +149,7 @@ impl Table {
             watermark,
             processing_time,
             rate_limit: common.rate_limit,
+            alignment: common.alignment,
             on_error: common.on_error,
             factory,
             options: declaration.options,
@@ -281,6 +292,7 @@ struct CommonOptions {
     on_error: OnError,
     idle_after: Option<Duration>,
     max_future: i64,
+    alignment: Option<Alignment>,
 }
 
 fn common_options(options: &Options, defaults: &Defaults) -> Result<CommonOptions, Error> {
@@ -302,7 +314,33 @@ fn common_options(options: &Options, defaults: &Defaults) -> Result<CommonOption
             .ok_or_else(|| Error::option("max-future", "option 'max-future' is too long"))?,
     };
     let idle_after = idle_after.filter(|duration| !duration.is_zero());
-    Ok(CommonOptions { rate_limit, on_error, idle_after, max_future })
+    let alignment = alignment(options)?;
+    Ok(CommonOptions { rate_limit, on_error, idle_after, max_future, alignment })
+}
+
+/// `'scan.watermark.alignment.*'`. Here progress is looked at before every read, so that an update
+/// interval has nothing to say; it is checked all the same.
+fn alignment(options: &Options) -> Result<Option<Alignment>, Error> {
+    const GROUP: &str = "scan.watermark.alignment.group";
+    const MAX_DRIFT: &str = "scan.watermark.alignment.max-drift";
+    options.duration("scan.watermark.alignment.update-interval")?;
+    let max_drift = match options.duration(MAX_DRIFT)? {
+        None => None,
+        Some(drift) => Some(micros(drift).ok_or_else(|| {
+            Error::option(MAX_DRIFT, format!("option '{MAX_DRIFT}' is too long"))
+        })?),
+    };
+    match (options.get(GROUP), max_drift) {
+        (None, None) => Ok(None),
+        (Some(group), Some(max_drift)) => {
+            Ok(Some(Alignment { group: group.to_owned(), max_drift }))
+        }
+        (Some(_), None) => Err(Error::option(GROUP, format!("say how far, with '{MAX_DRIFT}'"))),
+        (None, Some(_)) => Err(Error::option(
+            MAX_DRIFT,
+            format!("say which sources wait for one another, with '{GROUP}'"),
+        )),
+    }
 }
 
 /// Whether an expression is `PROCTIME()`.

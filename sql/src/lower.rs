@@ -170,6 +170,7 @@ impl Query<'_> {
             time,
             rate_limit: table.rate_limit,
             on_error: table.on_error,
+            alignment: table.alignment.clone(),
         };
         let kind = NodeKind::Source(source);
         let node = self.lowering.graph.add(table.name.text.clone(), Vec::new(), kind);

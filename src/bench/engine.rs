@@ -16,7 +16,7 @@ use tidemill_core::sink::{
     Delivered, Delivery, Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter, Staged,
 };
 use tidemill_core::source::Source;
-use tidemill_core::{Error, Result};
+use tidemill_core::{Batch, Error, Result};
 use tidemill_memory::MemorySource;
 use tidemill_runtime::JobSummary;
 
@@ -118,8 +118,8 @@ impl SinkWriter for ChecksumWriter {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let part = add_up(batch)?;
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let part = add_up(&batch.rows)?;
         self.total.lock().merge(&part);
         Ok(())
     }

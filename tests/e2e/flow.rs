@@ -15,7 +15,7 @@ use tidemill::core::sink::{
     Delivered, Delivery, Guarantee, SinkCommitter, SinkContext, SinkWriter, Staged,
 };
 use tidemill::core::source::{Offset, ReaderContext, SplitId, SplitReader};
-use tidemill::core::{Epoch, Result};
+use tidemill::core::{Batch, Epoch, Result};
 use tidemill::prelude::*;
 use tidemill::runtime::{JobSummary, Phase};
 use tidemill::testing::{VirtualClock, feed, wait_for};
@@ -82,11 +82,11 @@ impl SinkWriter for Gated {
         Ok(if open { Poll::Ready(()) } else { Poll::Pending })
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<()> {
         // Two shards may have seen the same ticket; a count that is spent stays so.
         let spend = |tickets: usize| tickets.checked_sub(1);
         let _ = self.gate.tickets.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend);
-        (self.on_write)(batch);
+        (self.on_write)(&batch.rows);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use tidemill_core::dead_letter::DeadLetter;
-use tidemill_core::element::Records;
+use tidemill_core::record::{Records, SourceRecord};
 use tidemill_core::source::{Offset, Read, ReadBatch, SplitId, SplitReader};
 use tidemill_core::{Error, Result};
 use tidemill_formats::{Decoder, Format};
@@ -168,12 +168,11 @@ impl TextReader {
             };
             filled.records += 1;
             match (outcome, &frame) {
-                (Err(reason), _) => filled.dead_letters.push(DeadLetter {
-                    split: self.split.clone(),
-                    position: position(line),
+                (Err(reason), _) => filled.dead_letters.push(DeadLetter::new(
+                    self.split.clone(),
+                    SourceRecord::new(position(line), payload),
                     reason,
-                    payload: payload.to_vec(),
-                }),
+                )),
                 (Ok(()), Frame::Record { range, .. }) => {
                     filled.rows.push(self.chunks.chunk(), range.start, range.end, line);
                 }
@@ -206,6 +205,7 @@ impl SplitReader for TextReader {
         Ok(Read::Batch(ReadBatch {
             rows,
             dead_letters: filled.dead_letters,
+            skipped: 0,
             records: Some(Arc::new(records)),
         }))
     }
@@ -248,13 +248,13 @@ impl TextRecords {
 }
 
 impl Records for TextRecords {
-    fn record(&self, index: usize) -> (String, Vec<u8>) {
+    fn record(&self, index: usize) -> SourceRecord {
         let (start, end, line) = self.places[index];
         let chunk = self.chunks.partition_point(|(first, _)| *first <= index) - 1;
         let payload = self.chunks[chunk].1[start as usize..end as usize].to_vec();
         // Only the low half of a line is kept; a batch is far shorter than that.
         let beyond = line.wrapping_sub(self.first_line as u32);
-        (position(self.first_line + u64::from(beyond)), payload)
+        SourceRecord::new(position(self.first_line + u64::from(beyond)), payload)
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::task::Waker;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidemill_core::source::{Read, ReaderContext, Source, SplitId};
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
+use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
 use tidemill_generator::NexmarkFactory;
 use tidemill_generator::workload::{Keys, tumbling_rows};
@@ -45,7 +45,7 @@ fn nexmark(c: &mut Criterion) {
     {
         let source = bids(columns);
         let clock = Arc::new(VirtualClock::default());
-        let context = ReaderContext { waker: Waker::noop().clone(), clock };
+        let context = testing::reader_context(clock);
         let mut reader =
             source.open(&SplitId::new("nexmark/0"), None, &context).expect("a split there is");
         group.bench_function(name, |b| {

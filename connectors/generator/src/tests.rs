@@ -1,11 +1,11 @@
 //! What a job notices of generated input: replay, splits, pace, and the values themselves.
 
 mod datagen;
+mod events;
 mod nexmark;
 mod workload;
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -14,6 +14,7 @@ use arrow::datatypes::{Field, Schema};
 use tidemill_core::Error;
 use tidemill_core::source::{Offset, Read, ReaderContext, Source, SplitId, SplitReader};
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
+use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
 
 fn table(columns: Vec<Field>, options: &[(&str, &str)]) -> TableSpec {
@@ -28,7 +29,7 @@ fn table(columns: Vec<Field>, options: &[(&str, &str)]) -> TableSpec {
 }
 
 fn context(clock: &Arc<VirtualClock>) -> ReaderContext {
-    ReaderContext { waker: Waker::noop().clone(), clock: clock.clone() }
+    testing::reader_context(clock.clone())
 }
 
 fn open(

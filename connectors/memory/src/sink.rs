@@ -18,7 +18,7 @@ use tidemill_core::element::Epoch;
 use tidemill_core::sink::{
     Delivery, Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter, Staged,
 };
-use tidemill_core::{Error, Result};
+use tidemill_core::{Batch, Error, Result};
 
 /// A sink that keeps results in memory, exactly once with checkpoints.
 #[derive(Debug, Clone)]
@@ -122,9 +122,9 @@ impl SinkWriter for MemoryWriter {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if batch.num_rows() > 0 {
-            self.batches.push(batch.clone());
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        if !batch.is_empty() {
+            self.batches.push(batch.rows.clone());
         }
         Ok(())
     }

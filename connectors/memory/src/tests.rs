@@ -11,6 +11,7 @@ use tidemill_core::element::Epoch;
 use tidemill_core::sink::{Delivery, Sink, SinkCommitter, SinkContext, Staged};
 use tidemill_core::source::{Offset, Read, ReaderContext, Source, SplitId};
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
+use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
 
 use crate::{MemorySink, MemorySource, MemoryTables};
@@ -30,19 +31,11 @@ fn values<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> Vec<i64> {
 }
 
 fn reader_context() -> ReaderContext {
-    let clock = Arc::new(VirtualClock::default());
-    ReaderContext { waker: Waker::noop().clone(), clock }
+    testing::reader_context(Arc::new(VirtualClock::default()))
 }
 
 fn sink_context(shard: usize, first_epoch: Epoch) -> SinkContext {
-    SinkContext {
-        job: "test".to_owned(),
-        shard,
-        first_epoch,
-        schema: schema(),
-        waker: Waker::noop().clone(),
-        machine_output: false,
-    }
+    testing::sink_context(shard, first_epoch, schema())
 }
 
 /// All rows from `from` on, with the offset after each read.

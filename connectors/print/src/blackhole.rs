@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::task::Poll;
 
-use arrow::array::RecordBatch;
 use tidemill_core::element::Epoch;
 use tidemill_core::sink::{
     Delivered, Delivery, Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter, Staged,
 };
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
-use tidemill_core::{Error, Result};
+use tidemill_core::{Batch, Error, Result};
 
 /// A sink that takes every row and keeps none. It does not even count them: the engine does.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +39,7 @@ impl SinkWriter for Blackhole {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, _: &RecordBatch) -> Result<()> {
+    fn write(&mut self, _: &Batch) -> Result<()> {
         Ok(())
     }
 

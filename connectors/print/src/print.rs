@@ -7,7 +7,6 @@ use std::io::Write;
 use std::sync::Arc;
 use std::task::Poll;
 
-use arrow::array::RecordBatch;
 use parking_lot::Mutex;
 use tidemill_core::element::Epoch;
 use tidemill_core::sink::{
@@ -15,7 +14,7 @@ use tidemill_core::sink::{
 };
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
-use tidemill_core::{Error, Result};
+use tidemill_core::{Batch, Error, Result};
 
 use crate::console::Console;
 use crate::json;
@@ -90,7 +89,8 @@ impl SinkWriter for PrintWriter {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let batch = &batch.rows;
         if batch.num_rows() == 0 {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use arrow::datatypes::Schema;
 use parking_lot::Mutex;
 use tidemill_core::sink::{Delivery, Sink, SinkContext, SinkWriter, Staged};
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
+use tidemill_core::testing;
 
 use crate::{Blackhole, BlackholeFactory, Console, Print, PrintFactory, reader_is_gone};
 
@@ -50,14 +51,8 @@ impl Write for Failing {
 }
 
 fn writer(sink: &dyn Sink, machine_output: bool) -> Box<dyn SinkWriter> {
-    let context = SinkContext {
-        job: "test".to_owned(),
-        shard: 0,
-        first_epoch: 1,
-        schema: Arc::new(Schema::empty()),
-        waker: Waker::noop().clone(),
-        machine_output,
-    };
+    let empty = Arc::new(Schema::empty());
+    let context = SinkContext { machine_output, ..testing::sink_context(0, 1, empty) };
     sink.writer(&context).unwrap()
 }
 

@@ -1,15 +1,19 @@
 //! A harness that drives one operator by hand.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 use crate::dead_letter::DeadLetter;
 use crate::element::{Batch, Epoch};
 use crate::error::Result;
 use crate::key;
 use crate::operator::{Barrier, Fate, Operator, OperatorContext, Output, Progress, StateChange};
-use crate::time::{EventTime, VirtualClock};
+use crate::sink::SinkContext;
+use crate::source::ReaderContext;
+use crate::time::{Clock, EventTime, SystemClock, VirtualClock};
 
 /// Everything that an operator put out.
 #[derive(Debug, Default)]
@@ -76,6 +80,27 @@ pub fn context(shard: usize, shards: usize) -> OperatorContext {
     let clock = Arc::new(VirtualClock::default());
     let key_groups = key::owned(shard, shards);
     OperatorContext { shard, shards, key_groups, clock, checkpointed: true }
+}
+
+/// What a reader gets in a job called `test`, with nobody to wake.
+pub fn reader_context(clock: Arc<dyn Clock>) -> ReaderContext {
+    ReaderContext { waker: Waker::noop().clone(), clock, job: "test".into(), discovered: false }
+}
+
+/// What the writer of shard `shard` gets in a job called `test` with checkpoints, whose sink is
+/// called `sink`, with nobody to wake.
+pub fn sink_context(shard: usize, first_epoch: Epoch, schema: SchemaRef) -> SinkContext {
+    SinkContext {
+        job: "test".to_owned(),
+        node: "sink".to_owned(),
+        shard,
+        first_epoch,
+        schema,
+        waker: Waker::noop().clone(),
+        checkpointed: true,
+        clock: Arc::new(SystemClock::default()),
+        machine_output: false,
+    }
 }
 
 /// Raises an operator's watermark and lets it emit all that this completes.

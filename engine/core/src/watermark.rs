@@ -160,6 +160,11 @@ impl WatermarkMerge {
         self.merged = self.merged.max(watermark);
     }
 
+    /// Adds an input that has seen nothing: it holds the merged watermark where that is.
+    pub fn add_input(&mut self) {
+        self.inputs.push(InputState { watermark: BEGINNING, idle: false, ended: false });
+    }
+
     /// Input `input` has risen to `watermark`.
     pub fn advance(&mut self, input: usize, watermark: EventTime) {
         let state = &mut self.inputs[input];

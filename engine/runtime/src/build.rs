@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tidemill_core::sink::SinkContext;
 use tidemill_core::source::{ReaderContext, SplitId};
 use tidemill_core::{Epoch, Error, EventTime, Result};
 
+use crate::align::Groups;
 use crate::delay::DelayRecorder;
 use crate::exchange::{Exchange, Gates};
 use crate::job::JobSettings;
@@ -32,6 +34,8 @@ pub(crate) struct Built {
     /// For each station, by shard: the node's name and its counters.
     pub stats: Vec<NamedStats>,
     pub delay: DelayRecorder,
+    /// For each source node the splits of each shard.
+    pub splits: HashMap<String, Vec<Vec<SplitId>>>,
 }
 
 /// The coordinator's hold on a shard.
@@ -39,6 +43,13 @@ pub(crate) struct ShardHandle {
     pub control: Sender<Control>,
     pub waker: ShardWaker,
     pub view: Arc<ShardView>,
+}
+
+/// What sources share over the shards.
+struct SourcesShared {
+    groups: Groups,
+    /// By node: splits that have not ended.
+    live: Vec<Arc<AtomicUsize>>,
 }
 
 /// Everything that building needs.
@@ -60,15 +71,32 @@ impl Builder<'_> {
             (0..self.layout.exchanges).map(|_| Exchange::new(&wakers)).collect();
         let assigned = self.assign_splits()?;
         let delay = DelayRecorder::new();
-        let mut built = Built { shards: vec![], handles: vec![], stats: vec![], delay };
+        let shared = SourcesShared {
+            groups: Groups::new(self.graph, shards),
+            live: self.graph.nodes().iter().map(|_| Arc::default()).collect(),
+        };
+        let (shards, handles, stats, splits) = Default::default();
+        let mut built = Built { shards, handles, stats, delay, splits };
         for (id, waker) in wakers.iter().enumerate() {
             let (control, controls) = channel();
             let view = Arc::new(ShardView::default());
-            let (shard, stats) =
-                self.shard(id, waker, &exchanges, &assigned, controls, &view, &built.delay)?;
+            let (shard, stats) = self.shard(
+                id,
+                waker,
+                &exchanges,
+                (&assigned, &shared),
+                controls,
+                &view,
+                &built.delay,
+            )?;
             built.shards.push(shard);
             built.stats.push(stats);
             built.handles.push(ShardHandle { control, waker: waker.clone(), view });
+        }
+        for (node, splits) in self.graph.nodes().iter().zip(assigned) {
+            if let NodeKind::Source(_) = node.kind {
+                built.splits.insert(node.name.clone(), splits);
+            }
         }
         Ok(built)
     }
@@ -79,7 +107,7 @@ impl Builder<'_> {
         id: usize,
         waker: &ShardWaker,
         exchanges: &[Exchange],
-        assigned: &[Vec<Vec<SplitId>>],
+        (assigned, shared): (&[Vec<Vec<SplitId>>], &SourcesShared),
         control: Receiver<Control>,
         view: &Arc<ShardView>,
         delay: &DelayRecorder,
@@ -95,7 +123,8 @@ impl Builder<'_> {
                 Role::Source(node) => {
                     let splits = &assigned[plan.node][id];
                     let total = assigned[plan.node].iter().map(Vec::len).sum();
-                    let mut source = self.source(plan, node, splits, total, counters, waker)?;
+                    let mut source =
+                        self.source(plan, node, (splits, total), shared, counters, waker)?;
                     source.set_gates(gates);
                     Slot::Source(source)
                 }
@@ -110,8 +139,18 @@ impl Builder<'_> {
         self.restore_state(&mut slots)?;
         let clock = self.settings.clock.clone();
         let events = self.events.clone();
-        let shard =
-            Shard::new(id, slots, outlets, control, events, waker.clone(), clock, view.clone());
+        let context = self.reader_context(waker);
+        let shard = Shard::new(
+            id,
+            slots,
+            outlets,
+            control,
+            events,
+            waker.clone(),
+            clock,
+            view.clone(),
+            context,
+        );
         Ok((shard, stats))
     }
 
@@ -146,19 +185,21 @@ impl Builder<'_> {
         &self,
         plan: &StationPlan,
         node: &SourceNode,
-        splits: &[SplitId],
-        total_splits: usize,
+        (splits, total): (&[SplitId], usize),
+        shared: &SourcesShared,
         stats: Arc<StationStats>,
         waker: &ShardWaker,
     ) -> Result<SourceStation> {
         let clock = self.settings.clock.clone();
-        let share = splits.len() as f64 / total_splits.max(1) as f64;
+        let share = splits.len() as f64 / total.max(1) as f64;
         let settings = SourceSettings {
             batch_rows: self.settings.batch_rows,
             linger: self.settings.linger,
             clock: clock.clone(),
             // A shard without splits has no share, and nothing to hold back.
             rate: node.rate_limit.map(|rate| rate as f64 * share).filter(|rate| *rate > 0.0),
+            live: shared.live[plan.node].clone(),
+            pace: shared.groups.pace(node.alignment.as_ref()),
         };
         let mut source = SourceStation::new(
             plan.name.clone(),
@@ -167,9 +208,18 @@ impl Builder<'_> {
             self.rejects(plan),
             settings,
         );
-        let context = ReaderContext { waker: waker.waker(), clock };
-        source.open(splits, &self.restored_splits(&plan.name), &context)?;
+        let restored = self.restored.is_some().then(|| self.restored_splits(&plan.name));
+        source.open(splits, restored.as_ref(), &self.reader_context(waker))?;
         Ok(source)
+    }
+
+    fn reader_context(&self, waker: &ShardWaker) -> ReaderContext {
+        ReaderContext {
+            waker: waker.waker(),
+            clock: self.settings.clock.clone(),
+            job: self.settings.name.as_str().into(),
+            discovered: false,
+        }
     }
 
     fn station(
@@ -221,10 +271,13 @@ impl Builder<'_> {
     ) -> SinkContext {
         SinkContext {
             job: self.settings.name.clone(),
+            node: plan.name.clone(),
             shard,
             first_epoch: self.sinks_from,
             schema: self.graph.schema(plan.node, Port::Main),
             waker: waker.waker(),
+            checkpointed: self.settings.checkpoints.is_some(),
+            clock: self.settings.clock.clone(),
             machine_output: self.settings.machine_output,
         }
     }
@@ -235,7 +288,9 @@ impl Builder<'_> {
             source: plan.source_name.clone(),
             on_error: plan.on_error,
             clock: self.settings.clock.clone(),
+            epoch: self.barrier.lock().epoch,
             late_output: plan.outputs.iter().any(|output| output.port == Port::Late),
+            declined_output: plan.outputs.iter().any(|output| output.port == Port::Declined),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The coordinator: one thread that carries out what the checkpoint protocol decides, and ends the
 //! job when its input, its user or a failure says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -17,9 +17,11 @@ use tidemill_checkpoint::{CheckpointFolder, Coordinator};
 use tidemill_core::graph::{Graph, NodeKind};
 use tidemill_core::operator::Barrier;
 use tidemill_core::sink::{SinkCommitter, Staged};
+use tidemill_core::source::SplitId;
 use tidemill_core::{Epoch, Error, ErrorKind, Result};
 
 use crate::build::{Builder, Built, ShardHandle};
+use crate::discover::Discovery;
 use crate::epoch::EpochInProgress;
 use crate::job::{CrashPoint, JobSettings};
 use crate::layout::Layout;
@@ -53,6 +55,8 @@ pub(crate) struct Run {
     sinks: Vec<SinkRun>,
     shards: Vec<Shard>,
     handles: Vec<ShardHandle>,
+    /// For each source node the splits of each shard.
+    splits: HashMap<String, Vec<Vec<SplitId>>>,
     events: Sender<Event>,
     inbox: Receiver<Event>,
     first_epoch: Epoch,
@@ -93,7 +97,7 @@ impl Run {
             events: events.clone(),
         }
         .build()?;
-        let Built { shards, handles, stats, delay } = built;
+        let Built { shards, handles, stats, delay, splits } = built;
         let clock = settings.clock.clone();
         let now = clock.elapsed();
         let interval = settings.checkpoints.as_ref().map(|c| c.interval);
@@ -137,6 +141,7 @@ impl Run {
             sinks,
             shards,
             handles,
+            splits,
             events,
             inbox,
             first_epoch,
@@ -161,7 +166,11 @@ impl Run {
             return Ok(self.shared.summary());
         }
         let threads = self.start_shards()?;
+        let known = |node: &str| self.splits[node].iter().flatten().cloned().collect();
+        let interval = self.settings.discovery_interval;
+        let discovery = Discovery::start(&self.shared.graph, known, interval, self.events.clone())?;
         let outcome = self.coordinate();
+        drop(discovery);
         for handle in &self.handles {
             // A shard that has died has no receiver; the others leave.
             let _ = handle.control.send(Control::Stop);
@@ -244,6 +253,10 @@ impl Run {
                 self.waiting.push(reply);
                 self.learn(Fact::Requested)
             }
+            Event::Discovered { node, splits } => {
+                self.assign(&node, splits)?;
+                Ok(false)
+            }
             Event::Ended(shard) => {
                 self.ended[shard] = true;
                 if self.ended.iter().all(|ended| *ended) {
@@ -264,6 +277,26 @@ impl Run {
                 Ok(false)
             }
         }
+    }
+
+    /// Gives new splits to the shards that have fewest of their source.
+    fn assign(&mut self, node: &str, found: Vec<SplitId>) -> Result<()> {
+        let Some(assigned) = self.splits.get_mut(node) else { return Ok(()) };
+        let mut new = vec![Vec::new(); assigned.len()];
+        for split in found {
+            let fewest = (0..assigned.len()).min_by_key(|shard| assigned[*shard].len());
+            let shard = fewest.unwrap_or_default();
+            assigned[shard].push(split.clone());
+            new[shard].push(split);
+        }
+        let total: usize = assigned.iter().map(Vec::len).sum();
+        for ((handle, splits), own) in self.handles.iter().zip(new).zip(assigned) {
+            let share = own.len() as f64 / total.max(1) as f64;
+            let control = Control::Splits { node: node.to_owned(), splits, share };
+            handle.control.send(control).map_err(|_| Error::internal("a shard has died"))?;
+            handle.waker.wake();
+        }
+        Ok(())
     }
 
     /// Tells the protocol a fact and carries out what it decides.

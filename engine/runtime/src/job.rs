@@ -25,6 +25,8 @@ pub struct JobSettings {
     pub batch_rows: usize,
     /// How long a source lets rows gather that do not fill a batch.
     pub linger: Duration,
+    /// How often unbounded sources are asked whether they have new splits.
+    pub discovery_interval: Duration,
     /// Where and how often checkpoints are made; `None`: never.
     pub checkpoints: Option<CheckpointSettings>,
     /// The job's clock.
@@ -78,6 +80,7 @@ impl JobSettings {
             shards: cores.min(usize::from(KEY_GROUPS)),
             batch_rows: 8192,
             linger: Duration::from_millis(10),
+            discovery_interval: Duration::from_secs(10),
             checkpoints: None,
             clock: Arc::new(SystemClock::default()),
             machine_output: false,

@@ -13,9 +13,11 @@
 
 #![deny(missing_docs)]
 
+mod align;
 mod build;
 mod coordinate;
 mod delay;
+mod discover;
 mod epoch;
 mod exchange;
 pub mod job;

@@ -58,10 +58,13 @@ fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result
         if let NodeKind::Sink(sink) = &node.kind {
             let context = SinkContext {
                 job: settings.name.clone(),
+                node: node.name.clone(),
                 shard: 0,
                 first_epoch: from,
                 schema: graph.schema(id, Port::Main),
                 waker: std::task::Waker::noop().clone(),
+                checkpointed: settings.checkpoints.is_some(),
+                clock: settings.clock.clone(),
                 machine_output: settings.machine_output,
             };
             let committer = sink.committer(&context).map_err(|error| error.at(&node.name))?;

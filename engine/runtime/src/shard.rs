@@ -13,8 +13,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidemill_checkpoint::manifest::SplitState;
 use tidemill_core::graph::Port;
+use tidemill_core::source::{ReaderContext, SplitId};
 use tidemill_core::time::Clock;
-use tidemill_core::{Batch, Element, Epoch, Result};
+use tidemill_core::{Batch, Element, Epoch, Error, Result};
 use tracing::trace_span;
 
 use crate::exchange::{Channel, Envelope, route};
@@ -30,10 +31,12 @@ const PARK_MAX: Duration = Duration::from_millis(20);
 const STEPS_PER_ROUND: usize = 32;
 
 /// What the coordinator tells a shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Control {
     /// Cut the stream: an epoch ends here. With `last`, nothing is read any more.
     Epoch { epoch: Epoch, last: bool },
+    /// Source `node` has got splits: read these, and `share` of what it reads is this shard's.
+    Splits { node: String, splits: Vec<SplitId>, share: f64 },
     /// Leave.
     Stop,
 }
@@ -44,8 +47,10 @@ pub(crate) enum Event {
     Cut(ShardCut),
     /// Every station has seen the end of its input.
     Ended(usize),
-    /// The shard cannot go on.
-    Failed(tidemill_core::Error),
+    /// A source has splits that nobody reads yet.
+    Discovered { node: String, splits: Vec<SplitId> },
+    /// The job cannot go on.
+    Failed(Error),
     /// A user wants something.
     Command(Command),
 }
@@ -117,6 +122,8 @@ pub(crate) struct Shard {
     waker: ShardWaker,
     clock: Arc<dyn Clock>,
     view: Arc<ShardView>,
+    /// What readers of new splits get.
+    readers: ReaderContext,
     reading: bool,
     ended: bool,
     cut: Option<PendingCut>,
@@ -140,9 +147,23 @@ impl Shard {
         waker: ShardWaker,
         clock: Arc<dyn Clock>,
         view: Arc<ShardView>,
+        readers: ReaderContext,
     ) -> Self {
         let (reading, ended, cut) = (true, false, None);
-        Self { id, slots, outlets, control, events, waker, clock, view, reading, ended, cut }
+        Self {
+            id,
+            slots,
+            outlets,
+            control,
+            events,
+            waker,
+            clock,
+            view,
+            readers,
+            reading,
+            ended,
+            cut,
+        }
     }
 
     /// Runs until told to stop, or until an error.
@@ -153,6 +174,9 @@ impl Shard {
             loop {
                 match self.control.try_recv() {
                     Ok(Control::Epoch { epoch, last }) => self.begin_cut(epoch, last)?,
+                    Ok(Control::Splits { node, splits, share }) => {
+                        self.add_splits(&node, &splits, share)?;
+                    }
                     Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
                     Err(TryRecvError::Empty) => break,
                 }
@@ -171,6 +195,17 @@ impl Shard {
                 self.park(now);
             }
         }
+    }
+
+    fn add_splits(&mut self, node: &str, splits: &[SplitId], share: f64) -> Result<()> {
+        for slot in &mut self.slots {
+            if let Slot::Source(source) = slot
+                && source.name == node
+            {
+                source.add(splits, share, &self.readers)?;
+            }
+        }
+        Ok(())
     }
 
     fn run_steps(&mut self) -> Result<bool> {
@@ -258,9 +293,10 @@ impl Shard {
         let cause = nanos(self.clock.elapsed());
         let mut done = Vec::with_capacity(self.slots.len());
         let mut reading = Vec::new();
-        for (n, slot) in self.slots.iter().enumerate() {
+        for (n, slot) in self.slots.iter_mut().enumerate() {
             done.push(matches!(slot, Slot::Source(_)));
             let Slot::Source(source) = slot else { continue };
+            source.end_epoch(epoch);
             report.splits.push((source.name.clone(), source.split_states()));
             *report.counts.entry(source.name.clone()).or_default() += source.stats.counts();
             if !source.finished {
@@ -276,33 +312,55 @@ impl Shard {
 
     /// Collects what stations have handed over for the epoch under way, and reports when all have.
     fn collect_cut(&mut self) -> Result<()> {
-        let Some(pending) = &mut self.cut else { return Ok(()) };
-        for (slot, done) in self.slots.iter_mut().zip(&mut pending.done) {
-            let Slot::Station(station) = slot else { continue };
-            if *done {
+        let Some(mut pending) = self.cut.take() else { return Ok(()) };
+        for n in 0..self.slots.len() {
+            if pending.done[n] {
                 continue;
             }
+            let upstream_done = pending.done[..n].iter().all(|done| *done);
+            let mut emitted = Emitted::new();
+            let Slot::Station(station) = &mut self.slots[n] else { continue };
             // A station whose inputs have all ended sees no barrier: all it did is in this epoch.
-            if station.finished && station.cut.is_none() {
-                if station.poll_staging()?.is_none() {
-                    station.take_cut(&mut Emitted::new())?;
+            if station.finished && station.cut.is_none() && upstream_done {
+                if station.poll_staging(&mut emitted)?.is_none() {
+                    station.take_cut(&mut emitted)?;
                 }
-                station.poll_staging()?;
+                station.poll_staging(&mut emitted)?;
             }
-            if let Some((epoch, cut)) = station.cut.take_if(|(e, _)| *e == pending.report.epoch) {
-                debug_assert_eq!(epoch, pending.report.epoch);
+            if let Some((_, cut)) = station.cut.take_if(|(e, _)| *e == pending.report.epoch) {
                 *pending.report.counts.entry(station.name.clone()).or_default() +=
                     station.counts_at_cut;
                 if station.keeps_state {
                     pending.report.cuts.push((station.name.clone(), cut));
                 }
-                *done = true;
+                pending.done[n] = true;
             }
+            self.send_last(n, emitted, &pending.done)?;
         }
-        if pending.done.iter().all(|done| *done)
-            && let Some(pending) = self.cut.take()
-        {
+        if pending.done.iter().all(|done| *done) {
             self.tell(Event::Cut(pending.report));
+        } else {
+            self.cut = Some(pending);
+        }
+        Ok(())
+    }
+
+    /// What a sink refused behind its end: those that take its dead letters go on for them.
+    fn send_last(&mut self, from: usize, emitted: Emitted, done: &[bool]) -> Result<()> {
+        let cause = nanos(self.clock.elapsed());
+        for (port, element) in emitted.into_iter().filter(|(_, e)| matches!(e, Element::Batch(_))) {
+            for outlet in self.outlets[from].iter().filter(|outlet| outlet.port == port) {
+                let Target::Local { station: to, inlet } = outlet.target else { continue };
+                let Slot::Station(station) = &mut self.slots[to] else { continue };
+                if done[to] || station.cut.is_some() {
+                    let name = &station.name;
+                    return Err(Error::internal(format!("{name} gets rows behind its barrier")));
+                }
+                let Inlet::Local(queue) = &mut station.inlets[inlet] else { continue };
+                queue.push_back(Envelope { element: element.clone(), cause });
+                queue.push_back(Envelope { element: Element::End, cause });
+                station.finished = false;
+            }
         }
         Ok(())
     }

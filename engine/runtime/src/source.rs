@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
@@ -15,11 +15,14 @@ use tidemill_checkpoint::manifest::SplitState;
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::element::Origin;
 use tidemill_core::graph::{Port, SourceNode, TimeAttribute, isolate};
-use tidemill_core::source::{Offset, Read, ReadBatch, ReaderContext, SplitId, SplitReader};
-use tidemill_core::time::{Clock, END_OF_TIME};
+use tidemill_core::operator::Fate;
+use tidemill_core::record::SourceRecord;
+use tidemill_core::source::{Lag, Offset, Read, ReadBatch, ReaderContext, SplitId, SplitReader};
+use tidemill_core::time::{BEGINNING, Clock, END_OF_TIME};
 use tidemill_core::watermark::{SplitWatermark, WatermarkMerge};
-use tidemill_core::{Batch, Element, Error, EventTime, Result};
+use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Result};
 
+use crate::align::Pace;
 use crate::exchange::Gates;
 use crate::station::{Emitted, Rejects};
 use crate::stats::StationStats;
@@ -42,6 +45,11 @@ pub(crate) struct SourceStation {
     batch_rows: usize,
     linger: Duration,
     clock: Arc<dyn Clock>,
+    /// Whether splits may be added while the job runs.
+    grows: bool,
+    /// Splits that have not ended, of this source on all shards.
+    live: Arc<AtomicUsize>,
+    pace: Pace,
     idle: bool,
     pub finished: bool,
 }
@@ -61,6 +69,8 @@ struct Split {
     signal: Arc<SplitSignal>,
     /// When its last row came.
     last_row: Duration,
+    /// It is too far ahead of the slowest split of its alignment group.
+    held: bool,
 }
 
 /// A reader's way to say that a split has something again.
@@ -101,8 +111,12 @@ pub struct SplitStatus {
     pub records: u64,
     /// Units read and units in all, where the source knows.
     pub progress: Option<(u64, u64)>,
+    /// How far it is behind its end, where the source can tell.
+    pub lag: Option<Lag>,
     /// Whether it is silent and does not hold the watermark.
     pub idle: bool,
+    /// Whether it waits for slower splits of its alignment group.
+    pub held: bool,
     /// Whether nothing will come any more.
     pub ended: bool,
 }
@@ -114,6 +128,9 @@ pub(crate) struct SourceSettings {
     pub clock: Arc<dyn Clock>,
     /// This shard's part of the rate limit, in rows per second.
     pub rate: Option<f64>,
+    /// Splits that have not ended, of this source on all shards.
+    pub live: Arc<AtomicUsize>,
+    pub pace: Pace,
 }
 
 impl SourceStation {
@@ -128,17 +145,20 @@ impl SourceStation {
         Self {
             name,
             stats,
-            node,
             rejects,
             splits: Vec::new(),
             merge: WatermarkMerge::new(0),
             gates: Vec::new(),
-            limiter: settings.rate.map(|rate| RateLimiter { rate, start: now, used: 0 }),
+            limiter: settings.rate.map(|rate| RateLimiter::new(rate, now)),
+            grows: !node.source.is_bounded(),
+            live: settings.live,
+            pace: settings.pace,
             batch_rows: settings.batch_rows,
             linger: settings.linger,
             clock: settings.clock,
             idle: false,
             finished: false,
+            node,
         }
     }
 
@@ -150,49 +170,79 @@ impl SourceStation {
     pub fn open(
         &mut self,
         splits: &[SplitId],
-        restored: &HashMap<SplitId, SplitState>,
+        restored: Option<&HashMap<SplitId, SplitState>>,
         context: &ReaderContext,
     ) -> Result<()> {
-        let now = self.clock.elapsed();
         for id in splits {
-            let state = restored.get(id);
-            let ready = AtomicBool::new(false);
-            let signal = Arc::new(SplitSignal { ready, shard: context.waker.clone() });
-            let context =
-                ReaderContext { waker: signal.clone().into(), clock: context.clock.clone() };
-            let reader = match state {
-                Some(state) if state.ended => None,
-                _ => Some(
-                    self.node
-                        .source
-                        .open(id, state.map(|state| &state.offset), &context)
-                        .map_err(|error| error.at(format!("{}, {id}", self.name)))?,
-                ),
-            };
-            let offset = match (&reader, state) {
-                (_, Some(state)) => state.offset.clone(),
-                (Some(reader), None) => reader.offset(),
-                (None, None) => Offset(String::new()),
-            };
-            self.splits.push(Split {
-                id: id.clone(),
-                reader,
-                offset,
-                watermark: state.map_or_else(SplitWatermark::default, |state| state.watermark),
-                records: state.map_or(0, |state| state.records),
-                due: now,
-                awaits: false,
-                signal,
-                last_row: now,
-            });
+            let state = restored.and_then(|restored| restored.get(id));
+            // What the checkpoint does not know has come since.
+            let discovered = restored.is_some() && state.is_none();
+            self.add_split(id, state, &ReaderContext { discovered, ..context.clone() })?;
         }
-        self.merge = WatermarkMerge::new(self.splits.len());
-        for n in 0..self.splits.len() {
-            self.advance_split(n);
-            if self.splits[n].reader.is_none() {
-                self.merge.end(n);
-            }
+        Ok(())
+    }
+
+    /// Opens splits that were not there when the job started. `share` is this shard's part of the
+    /// source's splits from now on.
+    pub fn add(&mut self, splits: &[SplitId], share: f64, context: &ReaderContext) -> Result<()> {
+        if self.finished && !splits.is_empty() {
+            let name = &self.name;
+            return Err(Error::internal(format!("{name} has new splits after all had ended")));
         }
+        let rate = self.node.rate_limit.map(|rate| rate as f64 * share);
+        self.limiter = rate
+            .filter(|rate| *rate > 0.0)
+            .map(|rate| RateLimiter::new(rate, self.clock.elapsed()));
+        for id in splits {
+            self.add_split(id, None, &ReaderContext { discovered: true, ..context.clone() })?;
+            tracing::info!(source = self.name, split = %id, "a new split is read from its beginning");
+        }
+        Ok(())
+    }
+
+    fn add_split(
+        &mut self,
+        id: &SplitId,
+        state: Option<&SplitState>,
+        context: &ReaderContext,
+    ) -> Result<()> {
+        let ready = AtomicBool::new(false);
+        let signal = Arc::new(SplitSignal { ready, shard: context.waker.clone() });
+        let context = ReaderContext { waker: signal.clone().into(), ..context.clone() };
+        let reader = match state {
+            Some(state) if state.ended => None,
+            _ => Some(
+                self.node
+                    .source
+                    .open(id, state.map(|state| &state.offset), &context)
+                    .map_err(|error| error.at(format!("{}, {id}", self.name)))?,
+            ),
+        };
+        let offset = match (&reader, state) {
+            (_, Some(state)) => state.offset.clone(),
+            (Some(reader), None) => reader.offset(),
+            (None, None) => Offset(String::new()),
+        };
+        let now = self.clock.elapsed();
+        let n = self.splits.len();
+        self.merge.add_input();
+        match reader {
+            Some(_) => _ = self.live.fetch_add(1, Ordering::Relaxed),
+            None => self.merge.end(n),
+        }
+        self.splits.push(Split {
+            id: id.clone(),
+            reader,
+            offset,
+            watermark: state.map_or_else(SplitWatermark::default, |state| state.watermark),
+            records: state.map_or(0, |state| state.records),
+            due: now,
+            awaits: false,
+            signal,
+            last_row: now,
+            held: false,
+        });
+        self.advance_split(n);
         Ok(())
     }
 
@@ -203,8 +253,9 @@ impl SourceStation {
         }
         let now = self.clock.elapsed();
         let allowed = self.allowed_rows(now);
+        self.align(now);
         let next = (0..self.splits.len())
-            .filter(|n| self.splits[*n].is_due(now))
+            .filter(|n| self.splits[*n].is_due(now) && !self.splits[*n].held)
             .min_by_key(|n| self.split_watermark(*n));
         let stepped = match next {
             Some(n) if reading && allowed > 0 => {
@@ -214,13 +265,51 @@ impl SourceStation {
             _ => false,
         };
         let told = self.tell_time(now, emitted);
-        if self.splits.iter().all(|split| split.reader.is_none()) {
+        if self.has_ended() {
             self.finished = true;
+            self.pace.publish(END_OF_TIME);
             self.stats.watermark.store(END_OF_TIME, Ordering::Relaxed);
             emitted.push((Port::Main, Element::End));
             return Ok(true);
         }
         Ok(stepped || told)
+    }
+
+    /// Whether nothing will come any more. A shard without splits may still get some, as long as
+    /// the source has any that go on.
+    fn has_ended(&self) -> bool {
+        let may_grow =
+            self.grows && self.splits.is_empty() && self.live.load(Ordering::Relaxed) > 0;
+        !may_grow && self.splits.iter().all(|split| split.reader.is_none())
+    }
+
+    /// Tells its alignment group how far it has come, and holds the splits that are too far ahead.
+    fn align(&mut self, now: Duration) {
+        if !self.pace.is_aligned() {
+            return;
+        }
+        let holds = |n: &usize| {
+            let split = &self.splits[*n];
+            // A split that has had no row and has none now says nothing about time.
+            let silent = split.awaits && self.split_watermark(*n) == BEGINNING;
+            split.reader.is_some() && !self.merge.is_idle(*n) && !silent
+        };
+        let slowest = (0..self.splits.len()).filter(holds).map(|n| self.split_watermark(n)).min();
+        self.pace.publish(slowest.unwrap_or(END_OF_TIME));
+        let limit = self.pace.limit();
+        for n in 0..self.splits.len() {
+            let held = self.split_watermark(n) > limit;
+            let split = &mut self.splits[n];
+            split.held = held;
+            if held {
+                split.due = split.due.max(now + self.linger.max(POLL_MIN));
+            }
+        }
+    }
+
+    /// The epoch ends here for this source.
+    pub fn end_epoch(&mut self, epoch: Epoch) {
+        self.rejects.epoch = epoch + 1;
     }
 
     /// When there may be something to do again, if nothing wakes the shard before.
@@ -261,7 +350,9 @@ impl SourceStation {
             watermark: Some(self.split_watermark(n)).filter(|watermark| *watermark > i64::MIN),
             records: split.records,
             progress: split.reader.as_ref().and_then(|reader| reader.progress()),
+            lag: split.reader.as_ref().and_then(|reader| reader.lag()),
             idle: self.merge.is_idle(n),
+            held: split.held,
             ended: split.reader.is_none(),
         };
         self.splits.iter().enumerate().map(status).collect()
@@ -306,16 +397,18 @@ impl SourceStation {
             }
             Read::End => {
                 split.reader = None;
+                self.live.fetch_sub(1, Ordering::Relaxed);
                 self.merge.end(n);
             }
             Read::Batch(batch) => {
-                let records = batch.rows.num_rows() + batch.dead_letters.len();
+                let records = batch.rows.num_rows() + batch.dead_letters.len() + batch.skipped;
                 split.records += records as u64;
                 split.last_row = now;
                 split.awaits = false;
                 // A split that had less than a full batch may gather more.
                 split.due = if records < rows { now + self.linger } else { now };
                 self.stats.add_in(records);
+                self.stats.add(Fate::Filtered, batch.skipped);
                 if let Some(limiter) = &mut self.limiter {
                     limiter.used += records as u64;
                 }
@@ -411,27 +504,37 @@ impl SourceStation {
                 }
             }
         }
+        if self.splits.is_empty() && self.grows {
+            return self.sleep(emitted);
+        }
         let raised = self.merge.raise().filter(|watermark| *watermark < END_OF_TIME);
         if let Some(watermark) = raised {
             self.stats.watermark.store(watermark, Ordering::Relaxed);
             emitted.push((Port::Main, Element::Watermark(watermark)));
         }
-        let sleeps = !self.idle && !self.splits.is_empty() && self.merge.all_idle();
-        if sleeps {
-            self.idle = true;
-            self.gates.iter().for_each(|(gate, shard)| gate.sleep(*shard));
-            emitted.push((Port::Main, Element::Idle));
+        let slept = self.merge.all_idle() && self.sleep(emitted);
+        raised.is_some() || slept
+    }
+
+    /// The shard has nothing to say: it must not hold those behind it. Returns whether that is news.
+    fn sleep(&mut self, emitted: &mut Emitted) -> bool {
+        if std::mem::replace(&mut self.idle, true) {
+            return false;
         }
-        raised.is_some() || sleeps
+        self.gates.iter().for_each(|(gate, shard)| gate.sleep(*shard));
+        emitted.push((Port::Main, Element::Idle));
+        true
     }
 }
 
 fn reject(batch: &Batch, row: usize, reason: String) -> DeadLetter {
     let split = batch.origin.as_ref().map(|origin| origin.split.clone());
     let record = batch.origin.as_ref().and_then(|origin| origin.record(row));
-    let (position, payload) =
-        record.unwrap_or_else(|| (format!("row {row} of its batch"), Vec::new()));
-    DeadLetter { split: split.unwrap_or_else(|| SplitId::new("")), position, reason, payload }
+    let record = record.unwrap_or_else(|| SourceRecord {
+        position: format!("row {row} of its batch"),
+        ..SourceRecord::default()
+    });
+    DeadLetter::new(split.unwrap_or_else(|| SplitId::new("")), record, reason)
 }
 
 /// A timestamp column as microseconds.
@@ -468,6 +571,10 @@ struct RateLimiter {
 }
 
 impl RateLimiter {
+    fn new(rate: f64, now: Duration) -> Self {
+        Self { rate, start: now, used: 0 }
+    }
+
     fn allowed(&self, now: Duration) -> usize {
         let due = now.saturating_sub(self.start).as_secs_f64() * self.rate;
         (due - self.used as f64).max(0.0).min((self.rate / 10.0).max(1.0)) as usize

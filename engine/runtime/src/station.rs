@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use parking_lot::Mutex;
-use tidemill_core::dead_letter::{self, DeadLetter, OnError};
+use tidemill_core::dead_letter::{self, DeadLetter, OnError, Provenance};
 use tidemill_core::graph::Port;
 use tidemill_core::operator::{Barrier, Fate, Operator, Output, Progress, StateChange};
 use tidemill_core::sink::{SinkWriter, Staged};
@@ -105,8 +105,12 @@ pub(crate) struct Rejects {
     pub source: String,
     pub on_error: OnError,
     pub clock: Arc<dyn Clock>,
+    /// The epoch under way.
+    pub epoch: Epoch,
     /// Whether anyone reads the late output.
     pub late_output: bool,
+    /// Whether anyone reads the output of declined rows.
+    pub declined_output: bool,
 }
 
 impl Rejects {
@@ -126,12 +130,18 @@ impl Rejects {
                 ErrorKind::Permanent,
                 format!(
                     "{}: {}, {}: {} (set 'on-error' = 'dead-letter' or 'skip' to go on)",
-                    self.source, first.split, first.position, first.reason
+                    self.source, first.split, first.record.position, first.reason
                 ),
             )),
             OnError::DeadLetter => {
-                let at = self.clock.now();
-                let rows = dead_letter::rows(&self.job, &self.source, operator, at, letters)?;
+                let provenance = Provenance {
+                    job: &self.job,
+                    source: &self.source,
+                    operator,
+                    epoch: self.epoch,
+                    failed_at: self.clock.now(),
+                };
+                let rows = dead_letter::rows(provenance, letters)?;
                 emitted.push((Port::DeadLetter, Element::Batch(Batch::new(rows))));
                 Ok(())
             }
@@ -165,6 +175,12 @@ impl Output for StepOutput<'_> {
     fn late(&mut self, rows: arrow::array::RecordBatch) {
         if self.rejects.late_output {
             self.emitted.push((Port::Late, Element::Batch(Batch::new(rows))));
+        }
+    }
+
+    fn declined(&mut self, batch: Batch) {
+        if self.rejects.declined_output {
+            self.emitted.push((Port::Declined, Element::Batch(batch)));
         }
     }
 
@@ -240,16 +256,21 @@ impl Station {
         if self.finished {
             return Ok(None);
         }
-        if let Some(staged) = self.poll_staging()? {
-            return Ok(staged.then_some(now));
+        if let Some(staged) = self.poll_staging(emitted)? {
+            return Ok((staged || !emitted.is_empty()).then_some(now));
         }
         if let Some(watermark) = self.raising {
             self.continue_raising(watermark, emitted)?;
             return Ok(Some(self.delay.cause));
         }
-        let Some((inlet, envelope)) = self.next_element()? else { return Ok(None) };
+        let next = self.next_element()?;
+        self.take_refused(emitted)?;
+        let Some((inlet, envelope)) = next else {
+            return Ok((!emitted.is_empty()).then_some(now));
+        };
         self.delay.cause = envelope.cause;
         self.accept(inlet, envelope.element, now, emitted)?;
+        self.take_refused(emitted)?;
         Ok(Some(envelope.cause))
     }
 
@@ -350,7 +371,7 @@ impl Station {
         match &mut self.behavior {
             Behavior::Sink { writer, .. } => {
                 self.delay.record(now, batch.len());
-                writer.write(&batch.rows)?;
+                writer.write(&batch)?;
                 self.stats.add_out(batch.len());
                 Ok(())
             }
@@ -466,8 +487,18 @@ impl Station {
         }
         self.aligned.fill(false);
         self.take_cut(emitted)?;
-        emitted.push((Port::Main, Element::Barrier(self.barrier.lock().epoch)));
+        // A sink's barrier follows what it may still refuse.
+        if let Behavior::Operator(_) = self.behavior {
+            emitted.push((Port::Main, Element::Barrier(self.barrier.lock().epoch)));
+        }
         Ok(())
+    }
+
+    /// Rows that the outside has refused are dead letters.
+    fn take_refused(&mut self, emitted: &mut Emitted) -> Result<()> {
+        let Behavior::Sink { writer, .. } = &mut self.behavior else { return Ok(()) };
+        let refused = writer.take_refused();
+        self.rejects.send(&self.name, &refused, &self.stats, emitted)
     }
 
     /// Hands over state or staged output: at a barrier, or at any time once the station has
@@ -475,11 +506,11 @@ impl Station {
     pub fn take_cut(&mut self, emitted: &mut Emitted) -> Result<()> {
         let barrier = *self.barrier.lock();
         if let Behavior::Sink { staging, .. } = &mut self.behavior {
-            self.counts_at_cut = self.stats.counts();
             *staging = Some(barrier.epoch);
             return Ok(());
         }
         let change = self.pass_barrier(barrier, emitted)?;
+        self.rejects.epoch = barrier.epoch + 1;
         self.counts_at_cut = self.stats.counts();
         if let Behavior::Operator(operator) = &self.behavior {
             self.stats.state_bytes.store(operator.state_bytes() as u64, Ordering::Relaxed);
@@ -490,18 +521,21 @@ impl Station {
     }
 
     /// While a sink is staging nothing else happens to it: `None` where it is not, else whether it
-    /// has come to an end.
-    pub fn poll_staging(&mut self) -> Result<Option<bool>> {
+    /// has come to an end. What the outside refuses goes out in front of the barrier.
+    pub fn poll_staging(&mut self, emitted: &mut Emitted) -> Result<Option<bool>> {
         let Behavior::Sink { writer, staging } = &mut self.behavior else { return Ok(None) };
         let Some(epoch) = *staging else { return Ok(None) };
-        match writer.poll_stage(epoch).map_err(|error| error.at(&self.name))? {
-            Poll::Pending => Ok(Some(false)),
-            Poll::Ready(staged) => {
-                *staging = None;
-                self.cut = Some((epoch, Cut::Staged(staged)));
-                Ok(Some(true))
-            }
+        let polled = writer.poll_stage(epoch).map_err(|error| error.at(&self.name))?;
+        self.take_refused(emitted)?;
+        let Poll::Ready(staged) = polled else { return Ok(Some(false)) };
+        if let Behavior::Sink { staging, .. } = &mut self.behavior {
+            *staging = None;
         }
+        self.cut = Some((epoch, Cut::Staged(staged)));
+        self.counts_at_cut = self.stats.counts();
+        self.rejects.epoch = epoch + 1;
+        emitted.push((Port::Main, Element::Barrier(epoch)));
+        Ok(Some(true))
     }
 
     /// For `/status`: how much waits at the inputs.

@@ -166,7 +166,9 @@ pub fn ledgers(graph: &Graph, counts: &BTreeMap<String, Counts>) -> Vec<Ledger> 
             }
             let own = of(id);
             let is_sink = matches!(graph.nodes()[id].kind, NodeKind::Sink(_));
-            ledger.counted += if is_sink { own.records_in } else { own.counted };
+            // What the outside refused has reached the sink, but does not count.
+            let delivered = own.records_in.saturating_sub(own.dead_letters);
+            ledger.counted += if is_sink { delivered } else { own.counted };
             ledger.late += own.late;
             ledger.dead_letters += own.dead_letters;
             ledger.filtered += own.filtered;

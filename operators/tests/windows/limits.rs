@@ -88,11 +88,11 @@ fn rows_that_cannot_be_processed_are_dead_letters_with_their_record() {
         assert_eq!(letters[1].reason, "event time is null");
         assert!(letters[2].reason.contains("out of range"), "{}", letters[2].reason);
         if with_origin {
-            assert_eq!(letters[2].position, "line 4");
-            assert_eq!(letters[2].payload, b"record 3");
+            assert_eq!(letters[2].record.position, "line 4");
+            assert_eq!(letters[2].record.payload.as_deref().unwrap(), b"record 3");
             assert_eq!(letters[2].split, split);
         } else {
-            let row = String::from_utf8(letters[1].payload.clone()).unwrap();
+            let row = String::from_utf8(letters[1].record.payload.clone().unwrap()).unwrap();
             assert_eq!(row, r#"{"k":"3"}"#);
         }
         advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();

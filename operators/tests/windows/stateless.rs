@@ -70,7 +70,7 @@ fn a_projection_rejects_the_rows_it_fails_for_and_only_those() {
     assert_eq!(numbers(&out.batches[0], 0), [1, 3, 5]);
     assert_eq!(floors(&out.batches[0]), [7, 8, 9]);
     assert_eq!(out.fate(Fate::DeadLettered), 2);
-    let payload = String::from_utf8(out.dead_letters[0].payload.clone()).unwrap();
+    let payload = String::from_utf8(out.dead_letters[0].record.payload.clone().unwrap()).unwrap();
     assert_eq!(payload, r#"{"text":"x","n":2}"#);
     assert!(out.dead_letters[1].reason.contains('y'));
 }

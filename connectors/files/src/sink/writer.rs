@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use tidemill_core::sink::{SinkContext, SinkWriter, Staged};
-use tidemill_core::{Epoch, Error, Result};
+use tidemill_core::{Batch, Epoch, Error, Result};
 
 use super::commit::{Rename, stage};
 use super::names::JobFiles;
@@ -151,7 +151,8 @@ impl SinkWriter for PartWriter {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: &Batch) -> Result<()> {
+        let batch = &batch.rows;
         if batch.num_rows() == 0 {
             return Ok(());
         }

@@ -4,13 +4,13 @@ mod sink;
 mod source;
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::source::{Offset, Read, ReaderContext, Source, SplitId};
+use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
 
 /// A schema of nullable columns.
@@ -20,7 +20,7 @@ fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
 }
 
 fn context() -> ReaderContext {
-    ReaderContext { waker: Waker::noop().clone(), clock: Arc::new(VirtualClock::default()) }
+    testing::reader_context(Arc::new(VirtualClock::default()))
 }
 
 /// Everything that one split gave, and the offset and number of records after every read.
@@ -34,7 +34,7 @@ struct Everything {
 
 impl Everything {
     fn reasons(&self) -> Vec<String> {
-        self.dead_letters.iter().map(|l| format!("{}: {}", l.position, l.reason)).collect()
+        self.dead_letters.iter().map(|l| format!("{}: {}", l.record.position, l.reason)).collect()
     }
 }
 
@@ -58,8 +58,9 @@ fn read_split(
                 count += read;
                 for row in 0..batch.rows.num_rows() {
                     let Some(kept) = &batch.records else { break };
-                    let (position, payload) = kept.record(row);
-                    records.push((position, String::from_utf8_lossy(&payload).into_owned()));
+                    let record = kept.record(row);
+                    let payload = record.payload.unwrap();
+                    records.push((record.position, String::from_utf8_lossy(&payload).into_owned()));
                 }
                 batches.push(batch.rows);
                 dead_letters.extend(batch.dead_letters);

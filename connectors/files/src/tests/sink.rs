@@ -6,6 +6,7 @@ use std::task::Poll;
 use arrow::array::{Int64Array, RecordBatch, StringViewArray};
 use tidemill_core::ErrorKind;
 use tidemill_core::sink::{Delivery, Sink, SinkContext, SinkWriter, Staged};
+use tidemill_core::testing;
 
 use super::*;
 use crate::{FileSink, FileSource};
@@ -23,14 +24,7 @@ fn rows(numbers_in: &[i64]) -> RecordBatch {
 }
 
 fn sink_context(job: &str, shard: usize, first_epoch: u64) -> SinkContext {
-    SinkContext {
-        job: job.into(),
-        shard,
-        first_epoch,
-        schema: numbers(),
-        waker: Waker::noop().clone(),
-        machine_output: false,
-    }
+    SinkContext { job: job.into(), ..testing::sink_context(shard, first_epoch, numbers()) }
 }
 
 fn stage(writer: &mut dyn SinkWriter, epoch: u64) -> Staged {

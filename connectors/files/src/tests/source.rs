@@ -120,7 +120,7 @@ fn dead_letters_name_their_line_and_keep_their_bytes() {
         read.reasons(),
         ["line 3: n: 'x' is not a valid BIGINT", "line 6: 1 field where 2 are expected"]
     );
-    assert_eq!(read.dead_letters[0].payload, b"x,y");
+    assert_eq!(read.dead_letters[0].record.payload.as_deref().unwrap(), b"x,y");
     let records: Vec<_> = read.records.iter().map(|(p, r)| (p.as_str(), r.as_str())).collect();
     assert_eq!(records, [("line 1", "1,\"a\nb\""), ("line 5", "2,z"), ("line 7", "4,last")]);
 }
@@ -194,7 +194,7 @@ fn a_line_beyond_the_limit_is_a_dead_letter_and_reading_goes_on() {
         assert_eq!(read.rows.slice(0, 2).column(0).as_primitive::<Int64Type>().values(), &[1, 3]);
         assert!(read.reasons()[0].starts_with("line 2: longer than 4000 bytes"));
         assert!(read.reasons()[1].starts_with("line 4: longer than 4000 bytes"));
-        assert_eq!(read.dead_letters[0].payload.len(), 4_000);
+        assert_eq!(read.dead_letters[0].record.payload.as_ref().unwrap().len(), 4_000);
         let (last, records) =
             (read.reasons().pop().unwrap(), read.rows.num_rows() + read.dead_letters.len());
         assert_eq!(last, "line 3003: n: 'y' is not a valid BIGINT", "lines are still counted");

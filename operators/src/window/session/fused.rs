@@ -55,6 +55,10 @@ impl Output for Between<'_> {
         self.out.late(rows);
     }
 
+    fn declined(&mut self, batch: Batch) {
+        self.out.declined(batch);
+    }
+
     fn dead_letter(&mut self, letter: DeadLetter) -> Result<()> {
         self.out.dead_letter(letter)
     }
