@@ -90,6 +90,13 @@ impl Feed {
         }
     }
 
+    /// Adds a split; a running job finds it when it looks for new ones. Returns its number.
+    pub fn add_split(&self) -> usize {
+        let mut log = self.log.lock();
+        log.push(Log::default());
+        log.len() - 1
+    }
+
     /// Nothing more will come from a split.
     ///
     /// # Panics

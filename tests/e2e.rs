@@ -37,3 +37,5 @@ mod pipelines;
 mod properties;
 #[path = "e2e/rules.rs"]
 mod rules;
+#[path = "e2e/splits.rs"]
+mod splits;

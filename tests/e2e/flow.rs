@@ -26,14 +26,14 @@ use crate::pipelines::fast_disk;
 const SECOND: i64 = 1_000_000;
 
 /// A batch of a key and a time column.
-fn rows(rows: impl IntoIterator<Item = (i64, i64)>) -> RecordBatch {
+pub(crate) fn rows(rows: impl IntoIterator<Item = (i64, i64)>) -> RecordBatch {
     let (keys, times): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
     let columns: Vec<arrow::array::ArrayRef> =
         vec![Arc::new(Int64Array::from(keys)), Arc::new(TimestampMicrosecondArray::from(times))];
     RecordBatch::try_new(keys_and_times(), columns).unwrap()
 }
 
-fn keys_and_times() -> SchemaRef {
+pub(crate) fn keys_and_times() -> SchemaRef {
     schema([("key", DataType::Int64), ("ts", TIMESTAMP)])
 }
 

@@ -10,7 +10,8 @@ use datafusion_functions_aggregate::count::count_udaf;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, cast};
 use tidemill_core::Batch;
-use tidemill_core::element::{Origin, Records};
+use tidemill_core::element::Origin;
+use tidemill_core::record::{Records, SourceRecord};
 use tidemill_core::operator::{Fate, KeyedFactory, Progress, StateChange};
 use tidemill_core::source::SplitId;
 use tidemill_core::testing::{Collected, advance, barrier, context};
@@ -64,8 +65,8 @@ fn counts(out: &Collected) -> Vec<i64> {
 struct Lines;
 
 impl Records for Lines {
-    fn record(&self, index: usize) -> (String, Vec<u8>) {
-        (format!("line {}", index + 1), format!("record {index}").into_bytes())
+    fn record(&self, index: usize) -> SourceRecord {
+        SourceRecord::new(format!("line {}", index + 1), format!("record {index}"))
     }
 }
 
