@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
-use tidemill_core::{Error, ErrorKind, Result};
+use tidemill_core::retry::Backoff;
+use tidemill_core::{Error, Result};
 use ureq::Agent;
 use url::Url;
 
 use super::config::{Credentials, RegistryConfig};
 
-const WAIT_FIRST: Duration = Duration::from_millis(100);
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// A request at the very end of the deadline gets at least so long.
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// How much of an answer that was not expected is quoted.
@@ -31,7 +32,7 @@ pub(super) trait Pace: Send + Sync {
     /// Lets so much time pass.
     fn wait(&self, time: Duration);
 
-    /// A number in `[0, 1)`.
+    /// A number evenly from 0 to 1.
     fn chance(&self) -> f64;
 }
 
@@ -133,7 +134,7 @@ impl Client {
         loop {
             let current = self.current.load(Ordering::Relaxed) % self.config.urls.len();
             let left = self.config.deadline.saturating_sub(self.pace.elapsed() - start);
-            let timeout = left.min(self.config.request_timeout).max(Duration::from_millis(1));
+            let timeout = left.min(self.config.request_timeout).max(TIMEOUT_MIN);
             let failure = match self.once(&self.config.urls[current], path, body, timeout) {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(Failure::Refused(refusal)) => return self.refused(refusal),
@@ -141,24 +142,26 @@ impl Client {
             };
             self.current.store(current + 1, Ordering::Relaxed);
             attempts += 1;
-            let wait = backoff(attempts, self.pace.chance());
-            if self.pace.elapsed() - start + wait >= self.config.deadline {
-                return Err(self.outage(attempts, &failure));
+            let spent = self.pace.elapsed() - start;
+            match self.backoff().wait(attempts, spent, self.pace.chance()) {
+                Some(wait) => self.pace.wait(wait),
+                None => return Err(self.outage(attempts, &failure)),
             }
-            self.pace.wait(wait);
         }
     }
 
+    /// How long to wait between attempts.
+    pub(super) fn backoff(&self) -> Backoff {
+        let deadline = self.config.deadline;
+        Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5), deadline }
+    }
+
     fn outage(&self, attempts: u32, failure: &str) -> Error {
-        Error::new(
-            ErrorKind::External,
-            format!(
-                "schema registry {}: no answer in {} attempts within {:?}; the last: {failure}",
-                self.config.addresses(),
-                attempts,
-                self.config.deadline
-            ),
-        )
+        Error::external(format!(
+            "schema registry {}: no answer in {attempts} attempts within {:?}; the last: {failure}",
+            self.config.addresses(),
+            self.config.deadline
+        ))
     }
 
     /// A refusal that concerns the question goes on; one that concerns who asks is the user's to
@@ -271,13 +274,6 @@ fn joined(base: &Url, path: &[&str]) -> Url {
         segments.pop_if_empty().extend(path);
     }
     url
-}
-
-/// How long to wait behind attempt number `attempts`: doubling, and somewhere in the upper half of
-/// that, so that shards that failed together do not come back together.
-pub(super) fn backoff(attempts: u32, chance: f64) -> Duration {
-    let doubled = WAIT_FIRST.saturating_mul(1 << (attempts - 1).min(16));
-    doubled.min(WAIT_MAX).mul_f64(0.5 + chance / 2.0)
 }
 
 fn quoted(text: &str) -> String {

@@ -16,6 +16,8 @@ mod client;
 mod config;
 mod flight;
 pub mod framing;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -29,7 +31,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemill_core::{Error, Result};
 
-use self::client::{Client, Pace, RealPace, Refusal, backoff};
+use self::client::{Client, Pace, RealPace, Refusal};
 pub use self::config::{AVRO_OPTIONS, PROTOBUF_OPTIONS, RegistryConfig};
 use self::flight::Flights;
 
@@ -188,7 +190,9 @@ impl Registry {
                 }
                 Err(_) if unknown.load(Ordering::Relaxed) >= UNKNOWN_STREAK_MAX => {}
                 Err(_) => {
-                    client.pace.wait(backoff(attempts, client.pace.chance()));
+                    let jitter = client.pace.chance();
+                    let wait = client.backoff().wait(attempts, Duration::ZERO, jitter);
+                    client.pace.wait(wait.unwrap_or_default());
                     attempts += 1;
                     continue;
                 }
