@@ -1,7 +1,7 @@
 //! What a program that embeds the engine notices of its in-memory tables.
 
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
@@ -82,7 +82,7 @@ fn a_reader_that_cannot_resume_says_why() {
 
 fn stage(sink: &dyn Sink, shard: usize, epoch: Epoch, rows: &[RecordBatch]) -> Staged {
     let mut writer = sink.writer(&sink_context(shard, epoch)).unwrap();
-    rows.iter().for_each(|rows| writer.write(rows).unwrap());
+    rows.iter().for_each(|rows| writer.write(&rows.clone().into()).unwrap());
     match writer.poll_stage(epoch).unwrap() {
         Poll::Ready(staged) => staged,
         Poll::Pending => panic!("memory is always ready"),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, StringViewArray,
@@ -80,7 +80,7 @@ fn printed(batches: &[RecordBatch], machine_output: bool) -> String {
     let screen = Screen::default();
     let print = Print::to(Box::new(screen.clone()));
     let mut writer = writer(&print, machine_output);
-    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    batches.iter().for_each(|batch| writer.write(&batch.clone().into()).unwrap());
     screen.text()
 }
 
@@ -180,10 +180,10 @@ fn two_tables_on_one_screen_are_told_apart() {
     let row = one(Arc::new(Int64Array::from(vec![1])));
     // Two shards of the first sink share a header.
     for sink in [&a, &a, &b, &a] {
-        writer(sink.as_ref(), false).write(&row).unwrap();
+        writer(sink.as_ref(), false).write(&row.clone().into()).unwrap();
     }
     assert_eq!(out.text(), "v\n─\n1\n1\n\nlate> v\nlate> ─\nlate> 1\n\nv\n─\n1\n");
-    writer(sink(&[("standard-error", "true")]).as_ref(), false).write(&row).unwrap();
+    writer(sink(&[("standard-error", "true")]).as_ref(), false).write(&row.clone().into()).unwrap();
     assert_eq!(err.text(), "v\n─\n1\n");
     let wrong = factory.sink(&table(&[("standard-error", "perhaps")])).err().unwrap();
     assert_eq!(wrong.wrong_option(), Some("standard-error"));
@@ -194,7 +194,7 @@ fn two_tables_on_one_screen_are_told_apart() {
 fn a_reader_that_leaves_is_told_from_a_full_disk() {
     let fail = |kind| {
         let print = Print::to(Box::new(Failing(kind)));
-        writer(&print, false).write(&one(Arc::new(Int64Array::from(vec![1])))).unwrap_err()
+        writer(&print, false).write(&one(Arc::new(Int64Array::from(vec![1]))).into()).unwrap_err()
     };
     assert!(reader_is_gone(&fail(io::ErrorKind::BrokenPipe).at("sink out")));
     let full = fail(io::ErrorKind::StorageFull);
@@ -208,7 +208,7 @@ fn nothing_is_staged_because_everything_is_delivered() {
     for sink in [&print as &dyn Sink, blackhole.as_ref(), &Blackhole] {
         assert_eq!(sink.guarantee(true).delivery, Delivery::AtLeastOnce);
         let mut writer = writer(sink, false);
-        writer.write(&one(Arc::new(Int64Array::from(vec![1])))).unwrap();
+        writer.write(&one(Arc::new(Int64Array::from(vec![1]))).into()).unwrap();
         assert_eq!(writer.poll_stage(1).unwrap(), Poll::Ready(Staged::default()));
     }
     assert!(BlackholeFactory.source(&table(&[])).is_err());

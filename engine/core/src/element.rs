@@ -55,6 +55,12 @@ pub struct Origin {
     pub rows: Option<UInt32Array>,
 }
 
+impl From<RecordBatch> for Batch {
+    fn from(rows: RecordBatch) -> Self {
+        Self::new(rows)
+    }
+}
+
 impl Batch {
     /// Rows of no particular origin, none of them behind a watermark.
     pub fn new(rows: RecordBatch) -> Self {

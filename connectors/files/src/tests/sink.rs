@@ -63,10 +63,10 @@ fn files_appear_with_their_commit_and_committing_again_changes_nothing() {
     let folder = folder.path().join("out");
     let mut writer = sink.writer(&sink_context("job", 3, 1)).unwrap();
     assert_eq!(stage(writer.as_mut(), 1), Staged::default(), "no empty part files");
-    writer.write(&rows(&[1, 2])).unwrap();
-    writer.write(&rows(&[3])).unwrap();
+    writer.write(&rows(&[1, 2]).into()).unwrap();
+    writer.write(&rows(&[3]).into()).unwrap();
     let staged = [stage(writer.as_mut(), 2), Staged::default()];
-    writer.write(&rows(&[4])).unwrap();
+    writer.write(&rows(&[4]).into()).unwrap();
     assert!(visible(&folder).is_empty());
     for _ in 0..2 {
         commit(&sink, 2, &staged).unwrap();
@@ -91,10 +91,10 @@ fn run(folder: &Path, first_epoch: u64, epochs: u64, rows_of: impl Fn(u64) -> i6
     let mut last = Staged::default();
     for epoch in first_epoch..first_epoch + epochs {
         commit(&sink, epoch - 1, &[std::mem::take(&mut last)]).unwrap();
-        writer.write(&rows(&[rows_of(epoch)])).unwrap();
+        writer.write(&rows(&[rows_of(epoch)]).into()).unwrap();
         last = stage(writer.as_mut(), epoch);
     }
-    writer.write(&rows(&[-1])).unwrap();
+    writer.write(&rows(&[-1]).into()).unwrap();
     last
 }
 
@@ -121,7 +121,7 @@ fn a_crash_leaves_nothing_behind_and_loses_nothing() {
     let mut writer = sink.writer(&sink_context("job", 1, 4)).unwrap();
     assert_eq!(hidden(folder), 1, "what epoch 4 had written is gone, what epoch 3 staged is not");
     commit(&sink, 3, &[staged]).unwrap();
-    writer.write(&rows(&[4])).unwrap();
+    writer.write(&rows(&[4]).into()).unwrap();
     let four = stage(writer.as_mut(), 4);
     commit(&sink, 4, &[four]).unwrap();
     assert_eq!(numbers_in(folder), [1, 2, 3, 4]);
@@ -154,7 +154,7 @@ fn another_job_and_another_run_do_not_collide() {
     let mut writers = Vec::new();
     for sink in [&one, &two] {
         let mut writer = sink.writer(&sink_context("other", 0, 1)).unwrap();
-        writer.write(&rows(&[5])).unwrap();
+        writer.write(&rows(&[5]).into()).unwrap();
         writers.push(writer);
     }
     let staged: Vec<_> = writers.iter_mut().map(|writer| stage(writer.as_mut(), 1)).collect();
@@ -168,8 +168,8 @@ fn partitions_become_folders_and_read_back_as_columns() {
     let folder = folder.path();
     let sink = FileSink::new(folder).parquet().partitioned_by(vec![1]);
     let mut writer = sink.writer(&sink_context("job", 0, 1)).unwrap();
-    writer.write(&rows(&[1, 2, 3])).unwrap();
-    writer.write(&rows(&[4])).unwrap();
+    writer.write(&rows(&[1, 2, 3]).into()).unwrap();
+    writer.write(&rows(&[4]).into()).unwrap();
     let staged = [stage(writer.as_mut(), 1)];
     commit(&sink, 1, &staged).unwrap();
     commit(&sink, 1, &staged).unwrap();
