@@ -13,12 +13,11 @@ fail() { echo "services: $*" >&2; exit 1; }
 fail_usage() { usage >&2; exit 2; }
 known() { [[ " ${services[*]} " == *" $1 "* ]]; }
 
-chosen() { # the services asked for, or all
-  (($#)) || set -- "${services[@]}"
+choose() { # the services asked for, or all, into `wanted`
   local service
-  for service; do
+  if (($#)); then wanted=("$@"); else wanted=("${services[@]}"); fi
+  for service in "${wanted[@]}"; do
     known "$service" || fail "no service is called '$service'; there are: ${services[*]}"
-    echo "$service"
   done
 }
 
@@ -41,8 +40,8 @@ claim_folder() {
 
 port_taken() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
-choose_ports() { # once for a folder; a restart keeps them
-  [[ -e "$folder/ports" ]] && return
+choose_ports() { # once for a folder: what was started before keeps its ports
+  compgen -G "$folder/*/env" > /dev/null && return
   local base="${TIDEMILL_SERVICES_PORT_BASE:-}" offset
   if [[ -n "$own_set" && -z "$base" ]]; then base="$(free_port_base)"; fi
   if [[ -z "$base" ]]; then
@@ -66,7 +65,6 @@ free_port_base() { # ten ports in a row below those that the system hands out by
 load_ports() {
   [[ -e "$folder/ports" ]] || return 1
   . "$folder/ports"
-  # `a=1 b=2` on one line assigns all of them.
 }
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -74,7 +72,7 @@ load_ports() {
 running() { # SERVICE: is the process that we started alive?
   local pid
   pid="$(cat "$folder/$1/pid" 2> /dev/null)" || return 1
-  tr '\0' ' ' < "/proc/$pid/cmdline" 2> /dev/null | grep -qF -e "$(signature "$1")"
+  { tr '\0' ' ' < "/proc/$pid/cmdline"; } 2> /dev/null | grep -qF -e "$(signature "$1")"
 }
 
 signature() { # what the command line of a service's process contains
@@ -132,8 +130,8 @@ external() { # SERVICE: the address from outside, unless it is our own or a set 
 }
 
 up() {
-  local service wanted=() ours=()
-  mapfile -t wanted < <(chosen "$@")
+  local service wanted ours=()
+  choose "$@"
   claim_folder
   for service in "${wanted[@]}"; do
     if external "$service"; then
@@ -146,10 +144,17 @@ up() {
   install_missing "${ours[@]}"
   choose_ports
   load_ports
+  for service in "${ours[@]}"; do require_port "$service"; done
   # All are started before any is waited for.
   for service in "${ours[@]}"; do launch "$service"; done
   for service in "${ours[@]}"; do wait_for "$service"; done
   report "${wanted[@]}"
+}
+
+require_port() {
+  if ! running "$1" && port_taken "$("$1_port")"; then
+    fail "$("$1_address") is taken by another process; end that, or run \`down\` and set TIDEMILL_SERVICES_PORT_BASE"
+  fi
 }
 
 launch() {
@@ -157,7 +162,6 @@ launch() {
   running "$service" && return
   rm -f "$folder/$service/external"
   mkdir -p "$folder/$service"
-  port_taken "$("${service}_port")" && fail "$("${service}_address") is taken by another process; end it, or set TIDEMILL_SERVICES_PORT_BASE"
   "${service}_prepare"
   "${service}_env" > "$folder/$service/env"
   "${service}_start"
@@ -175,8 +179,8 @@ report() {
 }
 
 status() {
-  local service code=0 wanted=()
-  mapfile -t wanted < <(chosen "$@")
+  local service code=0 wanted
+  choose "$@"
   load_ports || { echo "nothing runs in $folder"; exit 1; }
   for service in "${wanted[@]}"; do
     if [[ -e "$folder/$service/external" ]]; then

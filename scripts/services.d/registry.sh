@@ -1,6 +1,6 @@
 # Part of scripts/services: the schema registry of tools/registry, which speaks the REST API of Confluent's.
 
-registry_binary="$root/target/debug/tidemill-registry"
+registry_binary="${CARGO_TARGET_DIR:-$root/target}/debug/tidemill-registry"
 
 # Where a release of the sources has no registry, there is none to start.
 registry_present() { [[ -e "$root/tools/registry/src/main.rs" ]]; }
@@ -13,7 +13,7 @@ registry_start() { detach registry "$registry_binary" --listen "127.0.0.1:$regis
 registry_prepare() { # without cargo's lock where there is nothing to build
   local sources=("$root/tools/registry")
   if [[ -x "$registry_binary" && -z "$(find "${sources[@]}" -type f -newer "$registry_binary")" ]]; then return; fi
-  cargo build --quiet --manifest-path "$root/Cargo.toml" --target-dir "$root/target" -p tidemill-registry 9>&- \
+  cargo build --quiet --manifest-path "$root/Cargo.toml" -p tidemill-registry 9>&- \
     || fail "the schema registry does not build"
   touch "$registry_binary"
 }
