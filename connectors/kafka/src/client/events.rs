@@ -1,0 +1,199 @@
+//! What a client says unasked: log lines, errors, the wish for a token. Every client of this crate has
+//! [`Events`], and its context hands them what librdkafka calls it with.
+//!
+//! Brokers that do not answer are no error here: librdkafka connects again by itself. They are said
+//! once, and once more when they are back. Credentials that are refused are another matter: see
+//! [`Events::refusal`].
+
+use std::sync::Arc;
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tidemill_core::{Error, ErrorKind};
+
+use super::error::Failure;
+use super::properties::ClientProperties;
+use super::token::TokenSource;
+
+/// How often in a row a cluster that has let the client in before may refuse it.
+const PATIENCE: u32 = 3;
+
+/// What a client has said.
+pub struct Events {
+    /// Who: `source orders`.
+    name: String,
+    brokers: String,
+    token: Option<Arc<TokenSource>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether brokers have ever answered.
+    has_answered: bool,
+    /// Whether none does now.
+    down: bool,
+    /// How often in a row credentials or certificates were refused, and why.
+    refused: u32,
+    refusal: String,
+    /// The last trouble, in librdkafka's words.
+    last: Option<String>,
+}
+
+impl Events {
+    /// For a client called `name` in messages.
+    pub fn new(name: impl Into<String>, properties: &ClientProperties) -> Self {
+        Self {
+            name: name.into(),
+            brokers: properties.brokers().to_owned(),
+            token: properties.token_source(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// A log line of librdkafka.
+    pub fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        let name = &self.name;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!("{name}: {facility} {line}");
+            }
+            // Trouble with single connections: what it amounts to is said by `error`.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                tracing::debug!("{name}: {facility} {line}");
+            }
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::trace!("{name}: {facility} {line}");
+            }
+        }
+    }
+
+    /// An error that is nobody's answer.
+    pub fn error(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        counter!("tidemill_kafka_errors_total", "client" => self.name.clone()).increment(1);
+        let mut state = self.state.lock();
+        // With a wrong protocol a broker just hangs up; librdkafka guesses that in words.
+        let is_refusal = Failure::of(code) == Failure::Authentication
+            || !state.has_answered && reason.contains("security.protocol");
+        if is_refusal {
+            state.refused += 1;
+            state.refusal = reason.to_owned();
+            tracing::warn!("{}: {reason}", self.name);
+        } else if code == RDKafkaErrorCode::AllBrokersDown {
+            if !state.down && state.has_answered {
+                tracing::warn!("{}: no broker answers any more; waiting for one", self.name);
+            }
+            state.down = true;
+            self.brokers_up(false);
+        } else {
+            tracing::debug!("{}: {reason}", self.name);
+        }
+        if code != RDKafkaErrorCode::AllBrokersDown {
+            state.last = Some(reason.to_owned());
+        }
+    }
+
+    /// A broker has answered.
+    pub fn answered(&self) {
+        let mut state = self.state.lock();
+        if state.down && state.has_answered {
+            tracing::info!("{}: brokers answer again", self.name);
+        }
+        if state.down || !state.has_answered {
+            self.brokers_up(true);
+        }
+        *state = State { has_answered: true, ..State::default() };
+    }
+
+    fn brokers_up(&self, up: bool) {
+        gauge!("tidemill_kafka_brokers_up", "client" => self.name.clone()).set(if up {
+            1.0
+        } else {
+            0.0
+        });
+    }
+
+    /// The error that the client ends with, where the cluster does not let it in: at once when it
+    /// never has, else when it has refused several times in a row.
+    pub fn refusal(&self) -> Option<Error> {
+        let state = self.state.lock();
+        let patience = if state.has_answered { PATIENCE } else { 1 };
+        (state.refused >= patience).then(|| {
+            let Self { name, brokers, .. } = self;
+            let why = &state.refusal;
+            let message = format!(
+                "{name}: the brokers {brokers} ('properties.bootstrap.servers') do not let the \
+                 client in: {why}: check 'properties.security.protocol', 'properties.sasl.*' and \
+                 'properties.ssl.*'"
+            );
+            Error::new(ErrorKind::Configuration, message)
+        })
+    }
+
+    /// The error of brokers that have not answered for `waited`.
+    pub fn silence(&self, waited: std::time::Duration) -> Error {
+        let Self { name, brokers, .. } = self;
+        let last = self.state.lock().last.clone();
+        let last = last.map_or_else(String::new, |last| format!(": {last}"));
+        Error::transient(format!(
+            "{name}: no answer from the brokers {brokers} ('properties.bootstrap.servers') within \
+             {} s{last}",
+            waited.as_secs()
+        ))
+    }
+
+    /// A token for OAUTHBEARER.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn token(&self) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        match &self.token {
+            Some(source) => Ok(source.token()?),
+            None => Err("no OAUTHBEARER token is configured".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::table::Options;
+
+    use super::*;
+
+    fn events() -> Events {
+        let options = Options::from_iter([("properties.bootstrap.servers", "kafka:9092")]);
+        let properties = ClientProperties::with_environment(&options, &|_| None).unwrap();
+        Events::new("source orders", &properties)
+    }
+
+    #[test]
+    fn a_refusal_ends_a_new_client_at_once_and_an_old_one_when_it_lasts() {
+        let events = events();
+        let wrong = KafkaError::Global(RDKafkaErrorCode::Authentication);
+        assert!(events.refusal().is_none());
+        events.error(&wrong, "Invalid username or password");
+        let refusal = events.refusal().unwrap();
+        assert_eq!(refusal.kind(), ErrorKind::Configuration);
+        assert!(refusal.to_string().contains("kafka:9092"), "{refusal}");
+        events.answered();
+        events.error(&wrong, "Invalid username or password");
+        assert!(events.refusal().is_none());
+        events.error(&wrong, "Invalid username or password");
+        events.error(&wrong, "Invalid username or password");
+        assert!(events.refusal().is_some());
+    }
+
+    #[test]
+    fn brokers_that_are_down_are_no_refusal() {
+        let events = events();
+        events.error(&KafkaError::Global(RDKafkaErrorCode::Resolve), "cannot resolve kafka");
+        events.error(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        assert!(events.refusal().is_none());
+        let silence = events.silence(std::time::Duration::from_secs(5)).to_string();
+        assert!(silence.contains("cannot resolve kafka"), "{silence}");
+    }
+}
