@@ -66,7 +66,9 @@ impl ConnectorFactory for FilesFactory {
         let format = format(table)?;
         if let FileFormat::Text(format) = &format {
             let plan = Plan { metadata: Vec::new(), partitions: table.partitioned_by.clone() };
-            format.encoder(plan.stored(&table.schema))?;
+            let stored = plan.stored(&table.schema);
+            format.check_lines(&stored)?;
+            format.encoder(stored)?;
         }
         let sink = FileSink::new(location.path()).format(format).columns(&table.schema);
         Ok(Arc::new(sink.partitioned_by(table.partitioned_by.clone())))

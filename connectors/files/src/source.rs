@@ -9,6 +9,7 @@ use tidemill_core::{Epoch, Error, Result};
 use tidemill_formats::Format;
 use tidemill_formats::csv::CsvFormat;
 use tidemill_formats::json::JsonFormat;
+use tidemill_formats::raw::RawFormat;
 
 use crate::chunk::Limits;
 use crate::columnar::ParquetReader;
@@ -29,9 +30,7 @@ impl FileFormat {
     /// The name, as in `'format'`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Text(Format::Csv(_)) => "csv",
-            Self::Text(Format::Json(_)) => "json",
-            Self::Text(Format::Raw) => "raw",
+            Self::Text(format) => format.name(),
             Self::Parquet => "parquet",
         }
     }
@@ -70,7 +69,7 @@ impl FileSource {
 
     /// They are lines of text or bytes, for the only column of `schema`.
     pub fn raw(self, schema: SchemaRef) -> FormattedFiles {
-        self.format(FileFormat::Text(Format::Raw), schema)
+        self.format(FileFormat::Text(Format::Raw(RawFormat::default())), schema)
     }
 
     /// They are Parquet; columns go by name.
@@ -141,7 +140,10 @@ impl FormattedFiles {
             return Err(Error::configuration(message));
         }
         match &self.format {
-            FileFormat::Text(format) => format.decoder(self.stored.clone()).map(drop),
+            FileFormat::Text(format) => {
+                format.check_lines(&self.stored)?;
+                format.decoder(self.stored.clone()).map(drop)
+            }
             FileFormat::Parquet => Ok(()),
         }
     }

@@ -65,12 +65,12 @@ impl TextReader {
         let compressed = compression(&path).is_some();
         let framing = match format {
             Format::Csv(csv) => Framing::Csv { delimiter: csv.delimiter, quote: csv.quote },
-            Format::Json(_) | Format::Raw => Framing::Lines,
+            _ => Framing::Lines,
         };
         let skips_blank = match format {
             Format::Csv(_) => stored.fields().len() > 1,
             Format::Json(_) => true,
-            Format::Raw => false,
+            _ => false,
         };
         let bytes_read = Arc::new(AtomicU64::new(0));
         let (input, size) = open_file(&path, 0, &bytes_read)?;

@@ -105,6 +105,8 @@ pub(crate) enum Temporal {
 /// Columns with names: a row, or a struct within one.
 pub(crate) struct Record {
     pub(crate) names: Vec<String>,
+    /// Each name as JSON usually has it in front of a value: `"name":`.
+    pub(crate) keys: Vec<Vec<u8>>,
     pub(crate) columns: Vec<Column>,
     /// For the n-th field of the payload before: which column it was.
     pub(crate) order: Vec<usize>,
@@ -113,8 +115,9 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new(fields: &Fields) -> Result<Self> {
         let columns = fields.iter().map(Column::new).collect::<Result<Vec<_>>>()?;
-        let names = fields.iter().map(|field| field.name().clone()).collect();
-        Ok(Self { names, order: (0..columns.len()).collect(), columns })
+        let names: Vec<_> = fields.iter().map(|field| field.name().clone()).collect();
+        let keys = names.iter().map(|name| usual_key(name)).collect();
+        Ok(Self { names, keys, order: (0..columns.len()).collect(), columns })
     }
 
     pub(crate) fn truncate(&mut self, rows: usize) {
@@ -124,6 +127,12 @@ impl Record {
     pub(crate) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.columns.iter_mut().map(Column::finish).collect()
     }
+}
+
+/// `"name":`; for a name that JSON has to escape, bytes that no JSON text begins with.
+fn usual_key(name: &str) -> Vec<u8> {
+    let escaped = |letter: char| matches!(letter, '"' | '\\') || letter.is_control();
+    if name.contains(escaped) { vec![0xff] } else { format!("\"{name}\":").into_bytes() }
 }
 
 impl Column {

@@ -5,9 +5,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`avro`] | data of one schema, or of those of a registry, walked along a plan per schema |
 //! | [`csv`] | RFC 4180 fields, by position or by the names of a header line |
 //! | [`json`] | one JSON object per record, scanned once against the schema |
-//! | [`raw`] | the payload as it is, in a single column |
+//! | [`raw`] | the payload is the value of the single column |
 //! | [`registry`] | the schemas behind framed payloads, from a schema registry |
 //!
 //! Invariant: a payload is either one row or one reason why not. A bad payload leaves the columns
@@ -15,6 +16,7 @@
 
 #![deny(missing_docs)]
 
+pub mod avro;
 mod base64;
 mod cells;
 mod column;
@@ -32,14 +34,21 @@ use arrow::datatypes::SchemaRef;
 use tidemill_core::table::{OptionSpec, Options};
 use tidemill_core::{Error, Result};
 
+use crate::avro::AvroFormat;
 use crate::csv::CsvFormat;
 use crate::json::JsonFormat;
+use crate::raw::RawFormat;
 
 /// Turns payloads into rows of one schema. One per split: it remembers the shape of the payload
 /// before.
 pub trait Decoder: Send {
     /// Appends one row, or leaves the columns as they were and says why, with the field's path.
     fn decode(&mut self, payload: &[u8]) -> Result<(), String>;
+
+    /// As [`Decoder::decode`], for a record that has no payload at all (Kafka's tombstones).
+    fn decode_null(&mut self) -> Result<(), String> {
+        Err("the record has no payload".to_owned())
+    }
 
     /// How many rows wait for [`Decoder::finish`].
     fn len(&self) -> usize;
@@ -50,6 +59,10 @@ pub trait Decoder: Send {
     }
 
     /// The rows so far, in the order of their payloads; the decoder is empty afterwards.
+    ///
+    /// # Errors
+    /// Where a payload could not be judged through no fault of its own, for example because the
+    /// schema registry was out of reach: what was decoded since the last call must not be used.
     fn finish(&mut self) -> Result<RecordBatch>;
 }
 
@@ -65,16 +78,18 @@ pub trait Encoder: Send {
 /// A record format with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
+    /// Avro data, alone or in a registry's frames.
+    Avro(AvroFormat),
     /// Fields between delimiters.
     Csv(CsvFormat),
     /// One JSON object per record.
     Json(JsonFormat),
-    /// The payload as it is, in the only column.
-    Raw,
+    /// The payload is the value of the only column.
+    Raw(RawFormat),
 }
 
 /// The names that [`Format::parse`] knows.
-pub const NAMES: [&str; 3] = ["csv", "json", "raw"];
+pub const NAMES: [&str; 5] = ["avro", "avro-confluent", "csv", "json", "raw"];
 
 impl Format {
     /// The format called `name`, with its options among `options`.
@@ -83,14 +98,47 @@ impl Format {
     /// A configuration error that names the option, for an unknown format or a bad value.
     pub fn parse(name: &str, options: &Options) -> Result<Self> {
         match name {
+            "avro" => Ok(Self::Avro(AvroFormat::parse(options)?)),
+            "avro-confluent" => Ok(Self::Avro(AvroFormat::parse_confluent(options)?)),
             "csv" => Ok(Self::Csv(CsvFormat::parse(options)?)),
             "json" => Ok(Self::Json(JsonFormat::parse(options)?)),
-            "raw" => Ok(Self::Raw),
+            "raw" => Ok(Self::Raw(RawFormat::parse(options)?)),
             _ => Err(Error::option(
                 "format",
                 format!("format '{name}' is not known: use one of '{}'", NAMES.join("', '")),
             )),
         }
+    }
+
+    /// Its name, as in `'format'`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Avro(AvroFormat { registry: None, .. }) => "avro",
+            Self::Avro(_) => "avro-confluent",
+            Self::Csv(_) => "csv",
+            Self::Json(_) => "json",
+            Self::Raw(_) => "raw",
+        }
+    }
+
+    /// Whether payloads of these columns can be the lines of a file.
+    ///
+    /// # Errors
+    /// A configuration error where they cannot: they are binary.
+    pub fn check_lines(&self, schema: &SchemaRef) -> Result<()> {
+        let are_lines = match self {
+            Self::Csv(_) | Self::Json(_) => true,
+            Self::Raw(raw) => raw.is_text(schema)?,
+            Self::Avro(_) => false,
+        };
+        if are_lines {
+            return Ok(());
+        }
+        let message = format!(
+            "payloads of format '{}' are binary here, and cannot be the lines of a file",
+            self.name()
+        );
+        Err(Error::option("format", message))
     }
 
     /// A decoder into `schema`. A CSV decoder goes by position: a header line is for the reader
@@ -100,18 +148,20 @@ impl Format {
     /// A configuration error that names the column, where the format cannot hold its type.
     pub fn decoder(&self, schema: SchemaRef) -> Result<Box<dyn Decoder>> {
         Ok(match self {
+            Self::Avro(avro) => Box::new(avro.decoder(schema)?),
             Self::Csv(csv) => Box::new(csv.decoder(schema)?),
-            Self::Json(_) => Box::new(json::JsonDecoder::new(schema)?),
-            Self::Raw => Box::new(raw::RawDecoder::new(schema)?),
+            Self::Json(json) => Box::new(json.decoder(schema)?),
+            Self::Raw(raw) => Box::new(raw.decoder(schema)?),
         })
     }
 
     /// An encoder of rows of `schema`. Errors as for [`Format::decoder`].
     pub fn encoder(&self, schema: SchemaRef) -> Result<Box<dyn Encoder>> {
         Ok(match self {
+            Self::Avro(avro) => Box::new(avro.encoder(schema)?),
             Self::Csv(csv) => Box::new(csv.encoder(schema)?),
             Self::Json(json) => Box::new(json.encoder(schema)?),
-            Self::Raw => Box::new(raw::RawEncoder::new(schema)?),
+            Self::Raw(raw) => Box::new(raw.encoder(schema)?),
         })
     }
 }
@@ -129,10 +179,15 @@ pub fn encoder(format: &str, schema: SchemaRef, options: &Options) -> Result<Box
 
 /// Every option of every format, for a connector to list beside its own.
 pub fn options() -> Vec<OptionSpec> {
-    let mut options =
-        vec![OptionSpec::new("format", "How records are written down: csv, json, raw.")];
+    let mut options = vec![OptionSpec::new(
+        "format",
+        "How records are written down: avro, avro-confluent, csv, json, raw.",
+    )];
+    options.extend(avro::OPTIONS);
+    options.extend(registry::AVRO_OPTIONS);
     options.extend(csv::OPTIONS);
     options.extend(json::OPTIONS);
+    options.extend(raw::OPTIONS);
     options
 }
 

@@ -71,8 +71,15 @@ fn simple_float(text: &[u8]) -> Option<f64> {
     if mantissa > 1 << 53 || digits.len() == usize::from(point.is_some()) {
         return None;
     }
+    Some(exact_quotient(mantissa, fraction, negative))
+}
+
+/// The float nearest to `mantissa / 10^fraction`; exact where the mantissa has at most 53 bits and
+/// the fraction at most 22 digits.
+#[inline]
+pub(crate) fn exact_quotient(mantissa: u64, fraction: usize, negative: bool) -> f64 {
     let value = mantissa as f64 / POWERS[fraction];
-    Some(if negative { -value } else { value })
+    if negative { -value } else { value }
 }
 
 /// The nearest f32, widened.

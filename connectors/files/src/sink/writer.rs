@@ -60,6 +60,7 @@ impl PartWriter {
         let stored_columns: Vec<_> = (0..columns).filter(|c| !partitioned_by.contains(c)).collect();
         let stored: SchemaRef = schema.project(&stored_columns)?.into();
         if let FileFormat::Text(format) = format {
+            format.check_lines(&stored)?;
             format.encoder(stored.clone())?;
         }
         Ok(Self {

@@ -1,37 +1,32 @@
 //! One JSON object into columns.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::Result;
 
+use super::JsonFormat;
+use super::map::read_map;
 use super::scan::{Scanner, check_depth};
 use crate::column::{Bad, Column, Fit, Record, Temporal, Values, clipped};
 use crate::{Decoder, number, temporal};
 
 /// Decodes JSON objects. See the [module](super).
 pub struct JsonDecoder {
+    format: JsonFormat,
     schema: SchemaRef,
     record: Record,
     rows: usize,
 }
 
 impl JsonDecoder {
-    /// A decoder into `schema`.
-    ///
-    /// # Errors
-    /// A configuration error that names a column whose type JSON cannot hold.
-    pub fn new(schema: SchemaRef) -> Result<Self> {
-        Ok(Self { record: Record::new(schema.fields())?, schema, rows: 0 })
+    pub(super) fn new(format: JsonFormat, schema: SchemaRef) -> Result<Self> {
+        Ok(Self { format, record: Record::new(schema.fields())?, schema, rows: 0 })
     }
 }
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, payload: &[u8]) -> Result<(), String> {
-        match read_record(payload, &mut self.record, self.rows) {
+        match read_record(payload, &mut self.record, self.rows, self.format) {
             Ok(()) => {
                 self.rows += 1;
                 Ok(())
@@ -53,11 +48,11 @@ impl Decoder for JsonDecoder {
     }
 }
 
-fn read_record(payload: &[u8], record: &mut Record, row: usize) -> Fit {
+fn read_record(payload: &[u8], record: &mut Record, row: usize, format: JsonFormat) -> Fit {
     if let Err(error) = std::str::from_utf8(payload) {
         return Err(Bad::new(format!("invalid UTF-8 at byte {}", error.valid_up_to())));
     }
-    let mut scanner = Scanner::new(payload);
+    let mut scanner = Scanner::new(payload, format);
     if scanner.peek() != b'{' {
         return Err(scanner.unexpected("an object"));
     }
@@ -69,50 +64,65 @@ fn read_record(payload: &[u8], record: &mut Record, row: usize) -> Fit {
 fn read_object(scanner: &mut Scanner, record: &mut Record, row: usize, depth: usize) -> Fit {
     check_depth(depth)?;
     let mut more = !scanner.open(b'}');
-    let mut position = 0;
+    let (mut position, mut filled) = (0, 0);
     while more {
-        let key = scanner.key()?;
-        match find(record, &key, position) {
-            Some(found) => {
-                let column = &mut record.columns[found];
+        // Usually a field stands where it stood in the record before.
+        let guess = record.order.get(position).copied();
+        let found = match guess {
+            Some(guess) if scanner.take_key(&record.keys[guess]) => Some(guess),
+            _ => find(scanner, record, position, depth)?,
+        };
+        if let Some(found) = found {
+            let column = &mut record.columns[found];
+            if column.len() > row {
                 // Of duplicate fields the last counts.
                 column.truncate(row);
-                read_value(scanner, column, depth + 1)
-                    .map_err(|bad| bad.inside(format_args!(".{}", record.names[found])))?;
+            } else {
+                filled += 1;
             }
-            None => {
-                scanner.any(depth + 1).map_err(|bad| {
-                    bad.inside(format_args!(".{}", String::from_utf8_lossy(&key)))
-                })?;
-            }
+            read_value(scanner, column, depth + 1)
+                .map_err(|bad| bad.inside(format_args!(".{}", record.names[found])))?;
         }
         position += 1;
         more = scanner.more(b'}')?;
     }
+    if filled == record.columns.len() { Ok(()) } else { fill_missing(scanner, record, row) }
+}
+
+/// Nulls for columns that the object did not have.
+fn fill_missing(scanner: &Scanner, record: &mut Record, row: usize) -> Fit {
     for (column, name) in record.columns.iter_mut().zip(&record.names) {
         if column.len() == row {
+            if scanner.format.needs_all_fields {
+                return Err(Bad::new("the field is missing").inside(format_args!(".{name}")));
+            }
             column.append_null().map_err(|bad| bad.inside(format_args!(".{name}")))?;
         }
     }
     Ok(())
 }
 
-/// The column called `key`, tried first where the record before had it.
-#[inline]
-fn find(record: &mut Record, key: &[u8], position: usize) -> Option<usize> {
-    if let Some(guess) = record.order.get(position)
-        && record.names[*guess].as_bytes() == key
-    {
-        return Some(*guess);
-    }
-    let found = record.names.iter().position(|name| name.as_bytes() == key)?;
+/// Takes the key at `position` of an object, and finds its column. Where there is none the value
+/// is taken, too.
+fn find(
+    scanner: &mut Scanner,
+    record: &mut Record,
+    position: usize,
+    depth: usize,
+) -> Fit<Option<usize>> {
+    let key = scanner.key()?;
+    let Some(found) = record.names.iter().position(|name| name.as_bytes() == &*key) else {
+        let skipped = scanner.any(depth + 1);
+        skipped.map_err(|bad| bad.inside(format_args!(".{}", String::from_utf8_lossy(&key))))?;
+        return Ok(None);
+    };
     if let Some(guess) = record.order.get_mut(position) {
         *guess = found;
     }
-    Some(found)
+    Ok(Some(found))
 }
 
-fn read_value(scanner: &mut Scanner, column: &mut Column, depth: usize) -> Fit {
+pub(super) fn read_value(scanner: &mut Scanner, column: &mut Column, depth: usize) -> Fit {
     let first = scanner.peek();
     if first == b'n' {
         scanner.literal("null")?;
@@ -120,7 +130,15 @@ fn read_value(scanner: &mut Scanner, column: &mut Column, depth: usize) -> Fit {
     }
     match &mut column.values {
         Values::Text(_) => return read_text(scanner, column, first, depth),
-        Values::Integer { .. } | Values::Float { .. } | Values::Decimal { .. } => {
+        Values::Integer { values, min, max } => match scanner.short_integer() {
+            Some(value) if (*min..=*max).contains(&value) => values.push(value),
+            _ => return read_integer(scanner, column, first, depth),
+        },
+        Values::Float { values, single: false } => match scanner.short_float() {
+            Some(value) => values.push(value),
+            None => return read_number(scanner, column, first, depth),
+        },
+        Values::Float { .. } | Values::Decimal { .. } => {
             return read_number(scanner, column, first, depth);
         }
         Values::Boolean(values) if first == b't' => {
@@ -183,17 +201,23 @@ fn read_text(scanner: &mut Scanner, column: &mut Column, first: u8, depth: usize
     Ok(())
 }
 
+/// An integer that is not short, or none at all.
+fn read_integer(scanner: &mut Scanner, column: &mut Column, first: u8, depth: usize) -> Fit {
+    let (Values::Integer { values, min, max }, b'-' | b'0'..=b'9') = (&mut column.values, first)
+    else {
+        return Err(wrong_type(scanner, column, depth));
+    };
+    let (text, whole) = scanner.number()?;
+    match number::parse_integer(text) {
+        Some(value) if whole && (*min..=*max).contains(&value) => values.push(value),
+        _ => return Err(column.mismatch(&clipped(text))),
+    }
+    column.appended();
+    Ok(())
+}
+
 fn read_number(scanner: &mut Scanner, column: &mut Column, first: u8, depth: usize) -> Fit {
-    match (&mut column.values, first) {
-        (Values::Integer { values, min, max }, b'-' | b'0'..=b'9') => {
-            let (text, whole) = scanner.number()?;
-            match number::parse_integer(text) {
-                Some(value) if whole && (*min..=*max).contains(&value) => values.push(value),
-                _ => return Err(column.mismatch(&clipped(text))),
-            }
-            column.appended();
-            Ok(())
-        }
+    match (&column.values, first) {
         (_, b'-' | b'0'..=b'9') => {
             let (text, _) = scanner.number()?;
             column.append_text(text)
@@ -214,49 +238,44 @@ fn read_number(scanner: &mut Scanner, column: &mut Column, first: u8, depth: usi
     }
 }
 
-/// A number of milliseconds since the epoch.
+/// A number of seconds, milliseconds and so on since the epoch.
 fn read_epoch(scanner: &mut Scanner, column: &mut Column) -> Fit {
-    let (text, whole) = scanner.number()?;
-    let value = match &column.values {
-        Values::Temporal { kind: Temporal::Timestamp(unit), .. } if whole => {
-            number::parse_integer(text).and_then(|millis| {
-                let value = i128::from(millis) * i128::from(temporal::per_second(*unit));
-                i64::try_from(value.div_euclid(1_000)).ok()
-            })
-        }
-        _ => None,
+    let epoch = temporal::per_second(scanner.format.epoch);
+    let Values::Temporal { kind: Temporal::Timestamp(unit), values } = &mut column.values else {
+        return Err(wrong_type(scanner, column, 0));
     };
-    let Some(value) = value else { return Err(column.mismatch(&clipped(text))) };
-    if let Values::Temporal { values, .. } = &mut column.values {
-        values.push(value);
-    }
+    let unit = temporal::per_second(*unit);
+    let before = scanner.clone();
+    let short = scanner.short_integer().and_then(|value| {
+        if unit >= epoch {
+            value.checked_mul(unit / epoch)
+        } else {
+            Some(value.div_euclid(epoch / unit))
+        }
+    });
+    let value = match short {
+        Some(value) => value,
+        None => {
+            *scanner = before;
+            let (text, _) = scanner.number()?;
+            match epoch_of(text, epoch, unit) {
+                Some(value) => value,
+                None => return Err(column.mismatch(&clipped(text))),
+            }
+        }
+    };
+    values.push(value);
     column.appended();
     Ok(())
 }
 
-/// Entries of a map; of duplicate keys the last counts.
-fn read_map(scanner: &mut Scanner, keys: &mut Column, values: &mut Column, depth: usize) -> Fit {
-    let mut entries: Vec<(Cow<[u8]>, &[u8])> = Vec::new();
-    let mut known: HashMap<Cow<[u8]>, usize> = HashMap::new();
-    let mut more = !scanner.open(b'}');
-    while more {
-        let key = scanner.key()?;
-        let value = scanner.any(depth + 1)?;
-        match known.entry(key.clone()) {
-            Entry::Occupied(entry) => entries[*entry.get()].1 = value,
-            Entry::Vacant(entry) => {
-                entry.insert(entries.len());
-                entries.push((key, value));
-            }
-        }
-        more = scanner.more(b'}')?;
-    }
-    for (key, value) in entries {
-        keys.append_bytes(&key);
-        read_value(&mut Scanner::new(value), values, depth + 1)
-            .map_err(|bad| bad.inside(format_args!(".{}", String::from_utf8_lossy(&key))))?;
-    }
-    Ok(())
+/// A number that counts `epoch` to the second, as one that counts `unit`; finer digits are cut
+/// off.
+fn epoch_of(text: &[u8], epoch: i64, unit: i64) -> Option<i64> {
+    const NANOS_DIGITS: i8 = 9;
+    let digits = NANOS_DIGITS - epoch.ilog10() as i8;
+    let nanos = number::parse_decimal(text, 38, digits)?;
+    i64::try_from(nanos.div_euclid(i128::from(1_000_000_000 / unit))).ok()
 }
 
 fn offset(len: usize) -> Fit<i32> {

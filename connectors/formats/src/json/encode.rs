@@ -11,7 +11,7 @@ use crate::cells::{Cells, Kind, plain_columns, range};
 /// Encodes rows as JSON objects. See the [module](super).
 pub struct JsonEncoder {
     format: JsonFormat,
-    /// `{"a":`, `,"b":` and so on: what stands before each value.
+    /// `"a":`, `"b":` and so on: what stands before each value.
     keys: Vec<Vec<u8>>,
 }
 
@@ -26,13 +26,14 @@ impl JsonEncoder {
 }
 
 fn keys(schema: &Schema) -> Vec<Vec<u8>> {
-    let key = |(n, name): (usize, &str)| {
-        let mut key = vec![if n == 0 { b'{' } else { b',' }];
-        write_string(name.as_bytes(), &mut key);
-        key.push(b':');
-        key
-    };
-    schema.fields().iter().map(|field| field.name().as_str()).enumerate().map(key).collect()
+    schema.fields().iter().map(|field| key(field.name())).collect()
+}
+
+fn key(name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 3);
+    write_string(name.as_bytes(), &mut key);
+    key.push(b':');
+    key
 }
 
 impl Encoder for JsonEncoder {
@@ -40,14 +41,16 @@ impl Encoder for JsonEncoder {
         let columns = plain_columns(rows)?;
         let cell = |column| Cells::new(column, self.format.timestamps);
         let cells = columns.iter().map(|c| cell(c.as_ref())).collect::<Result<Vec<_>>>()?;
+        let omits_nulls = self.format.omits_nulls;
         let mut record = Vec::new();
         for row in 0..rows.num_rows() {
             record.clear();
-            for (key, cells) in self.keys.iter().zip(&cells) {
-                record.extend_from_slice(key);
-                write_cell(cells, row, &mut record);
-            }
-            record.extend_from_slice(if cells.is_empty() { b"{}" } else { b"}" });
+            let fields = self.keys.iter().zip(&cells);
+            let fields = fields.filter(|(_, cells)| !omits_nulls || !cells.is_null(row));
+            write_nested(&mut record, b'{', b'}', fields, |(key, cells), out| {
+                out.extend_from_slice(key);
+                write_cell(cells, row, omits_nulls, out);
+            });
             each(&record);
         }
         Ok(())
@@ -58,7 +61,7 @@ impl Encoder for JsonEncoder {
     }
 }
 
-fn write_cell(cells: &Cells, row: usize, out: &mut Vec<u8>) {
+fn write_cell(cells: &Cells, row: usize, omits_nulls: bool, out: &mut Vec<u8>) {
     if cells.is_null(row) {
         out.extend_from_slice(b"null");
         return;
@@ -72,14 +75,17 @@ fn write_cell(cells: &Cells, row: usize, out: &mut Vec<u8>) {
             out.push(b'"');
         }
         Kind::Text(value) => write_string(value(row), out),
-        Kind::Struct(fields) => write_nested(out, b'{', b'}', fields, |(name, cells), out| {
-            write_string(name.as_bytes(), out);
-            out.push(b':');
-            write_cell(cells, row, out);
-        }),
+        Kind::Struct(fields) => {
+            let fields = fields.iter().filter(|(_, cells)| !omits_nulls || !cells.is_null(row));
+            write_nested(out, b'{', b'}', fields, |(name, cells), out| {
+                write_string(name.as_bytes(), out);
+                out.push(b':');
+                write_cell(cells, row, omits_nulls, out);
+            });
+        }
         Kind::List { offsets, item } => {
             write_nested(out, b'[', b']', range(offsets, row), |row, out| {
-                write_cell(item, row, out);
+                write_cell(item, row, omits_nulls, out);
             });
         }
         Kind::Map { offsets, keys, values } => {
@@ -88,7 +94,7 @@ fn write_cell(cells: &Cells, row: usize, out: &mut Vec<u8>) {
                 keys.kind.write_scalar(row, &mut key);
                 write_string(&key, out);
                 out.push(b':');
-                write_cell(values, row, out);
+                write_cell(values, row, omits_nulls, out);
             });
         }
     }

@@ -2,20 +2,27 @@
 
 use std::borrow::Cow;
 
+use super::JsonFormat;
 use crate::column::{Bad, Fit, clipped};
+use crate::number;
 
 /// How deep arrays and objects may be nested.
 pub(super) const DEPTH_MAX: usize = 128;
 
-/// Where in a JSON text we are.
+/// So many digits are below 2^53, all of which a float holds exactly.
+const FLOAT_DIGITS_MAX: usize = 15;
+
+/// Where in a JSON text we are, and how it is meant.
+#[derive(Clone)]
 pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    pub(super) format: JsonFormat,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    pub(super) fn new(bytes: &'a [u8], format: JsonFormat) -> Self {
+        Self { bytes, at: 0, format }
     }
 
     /// The next byte that is no white space, without taking it; 0 at the end.
@@ -86,6 +93,15 @@ impl<'a> Scanner<'a> {
             format!("'{}' stands", clipped(&rest[..rest.len().min(16)]))
         };
         Bad::new(format!("{found} at byte {} where {wanted} is expected", self.at))
+    }
+
+    /// Takes the next key with its quotes and the colon, if it is written as `key`.
+    #[inline]
+    pub(super) fn take_key(&mut self, key: &[u8]) -> bool {
+        self.peek();
+        let found = self.bytes[self.at..].starts_with(key);
+        self.at += if found { key.len() } else { 0 };
+        found
     }
 
     /// The key of the next field, and the colon behind it.
@@ -201,6 +217,72 @@ impl<'a> Scanner<'a> {
             })
         });
         digits.ok_or_else(|| self.unexpected("'\\u' and four hexadecimal digits"))
+    }
+
+    /// Takes an integer of at most 18 digits; `None`, and nothing taken, where there is none or
+    /// more belongs to it.
+    #[inline]
+    pub(super) fn short_integer(&mut self) -> Option<i64> {
+        let (negative, start) = self.sign();
+        let (value, end) = self.short_digits(start)?;
+        if matches!(self.bytes.get(end), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        self.at = end;
+        Some(if negative { -(value as i64) } else { value as i64 })
+    }
+
+    /// Takes a number of at most [`FLOAT_DIGITS_MAX`] digits without exponent, as the nearest float; `None`, and
+    /// nothing taken, where there is none.
+    #[inline]
+    pub(super) fn short_float(&mut self) -> Option<f64> {
+        let (negative, start) = self.sign();
+        let (mut mantissa, mut end) = self.short_digits(start)?;
+        let mut fraction = 0;
+        if self.bytes.get(end) == Some(&b'.') {
+            let point = end;
+            while let Some(digit) = self.bytes.get(end + 1).filter(|b| b.is_ascii_digit()) {
+                if end - start > FLOAT_DIGITS_MAX {
+                    return None;
+                }
+                mantissa = mantissa * 10 + u64::from(digit - b'0');
+                end += 1;
+            }
+            if end == point {
+                return None;
+            }
+            fraction = end - point;
+            end += 1;
+        }
+        let digits = end - start - usize::from(fraction > 0);
+        if digits > FLOAT_DIGITS_MAX || matches!(self.bytes.get(end), Some(b'e' | b'E')) {
+            return None;
+        }
+        self.at = end;
+        Some(number::exact_quotient(mantissa, fraction, negative))
+    }
+
+    /// Whether a minus sign stands here, and where the digits begin.
+    #[inline]
+    fn sign(&self) -> (bool, usize) {
+        let negative = self.bytes.get(self.at) == Some(&b'-');
+        (negative, self.at + usize::from(negative))
+    }
+
+    /// The digits of a whole number from `start` on, at most 18 of them and without a leading
+    /// zero, and where they end.
+    #[inline]
+    fn short_digits(&self, start: usize) -> Option<(u64, usize)> {
+        let (mut value, mut end) = (0u64, start);
+        while let Some(digit) = self.bytes.get(end).filter(|byte| byte.is_ascii_digit()) {
+            if end - start == 18 {
+                return None;
+            }
+            value = value * 10 + u64::from(digit - b'0');
+            end += 1;
+        }
+        let leading_zero = end - start > 1 && self.bytes[start] == b'0';
+        (end > start && !leading_zero).then_some((value, end))
     }
 
     /// A number, as it is written, and whether it has neither fraction nor exponent.

@@ -15,7 +15,7 @@ use crate::Decoder;
 use crate::testing::{check_counts, decode_all, encode_all, micros, nested_rows, schema};
 
 fn decoder(schema: &SchemaRef) -> Box<dyn Decoder> {
-    Box::new(JsonDecoder::new(schema.clone()).unwrap())
+    Box::new(JsonFormat::default().decoder(schema.clone()).unwrap())
 }
 
 /// The reason why `payload` is no row of `columns`.
@@ -46,7 +46,8 @@ proptest! {
     #[test]
     fn what_is_written_arrow_reads_as_it_was(rows in nested_rows(), iso in any::<bool>()) {
         let timestamps = if iso { TimestampStyle::Iso8601 } else { TimestampStyle::Sql };
-        let mut encoder = JsonFormat { timestamps }.encoder(rows.schema()).unwrap();
+        let format = JsonFormat { timestamps, ..JsonFormat::default() };
+        let mut encoder = format.encoder(rows.schema()).unwrap();
         let mut payloads = encode_all(&mut encoder, &rows);
         payloads.iter_mut().for_each(|payload| payload.push(b'\n'));
         let text = payloads.concat();
