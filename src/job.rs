@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::graph::{Graph, NodeKind, SourceNode, TimeAttribute};
+use tidemill_core::graph::{Graph, NodeKind, Port, SourceNode, TimeAttribute};
 use tidemill_core::source::Source;
 use tidemill_core::{Error, Result};
 use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary};
@@ -30,7 +30,7 @@ impl Job {
     /// A job from a graph that another front-end has made.
     pub fn from_graph(graph: Graph, settings: JobSettings) -> Self {
         let sources = 0..graph.nodes().len();
-        let draft = Draft { graph, mistake: None, say_on_error: sources.collect() };
+        let draft = Draft { graph, say_on_error: sources.collect(), ..Draft::default() };
         Self { draft: Arc::new(Mutex::new(draft)), settings }
     }
 
@@ -96,7 +96,7 @@ impl Job {
             alignment: None,
         });
         let node = self.draft.lock().graph.add(name, Vec::new(), kind);
-        Stream { draft: self.draft.clone(), node, time: None }
+        Stream { draft: self.draft.clone(), node, port: Port::Main, time: None }
     }
 
     /// Runs on so many shards (threads), if not on one per core.

@@ -43,6 +43,8 @@ pub mod cli;
 mod dead_letters;
 pub mod explain;
 mod expr;
+mod functions;
+mod generate;
 mod job;
 mod rows;
 mod settings;
@@ -78,6 +80,7 @@ pub mod prelude {
     pub use tidemill_core::source::Source;
     pub use tidemill_files::{FileSink, FileSource};
     pub use tidemill_memory::{MemorySink, MemorySource};
+    pub use tidemill_operators::RetryPolicy;
     pub use tidemill_print::{Blackhole, Print};
 
     pub use crate::expr::{TIMESTAMP, collect, count, schema};

@@ -2,16 +2,13 @@
 //!
 //! Mistakes do not stop the chain: the first is kept, and reported when the job is started.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_expr::Expr;
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{
     Alignment, Edge, Graph, NodeId, NodeKind, Port, Routing, TimeAttribute,
@@ -22,11 +19,10 @@ use tidemill_core::time::micros;
 use tidemill_core::window::WindowSpec;
 use tidemill_core::{Error, Result};
 use tidemill_operators::{
-    Filter, FlatMap, Projection, RowOperator, Union, WindowAggregate, WindowAggregateSpec,
+    Filter, Function, Projection, RowOperator, Union, WindowAggregate, WindowAggregateSpec,
 };
 
 use crate::expr::{IntoExpr, Planner};
-use crate::rows;
 use crate::windows::{Watermarks, Window};
 
 /// The graph that streams add to, and the first mistake made.
@@ -36,6 +32,8 @@ pub(crate) struct Draft {
     pub mistake: Option<Error>,
     /// Sources that say themselves what becomes of their bad records.
     pub say_on_error: HashSet<NodeId>,
+    /// The nodes that are users' functions.
+    pub functions: HashMap<NodeId, Function>,
 }
 
 /// A stream of rows in a job that is being built. Clones read the same rows.
@@ -43,6 +41,8 @@ pub(crate) struct Draft {
 pub struct Stream {
     pub(crate) draft: Arc<Mutex<Draft>>,
     pub(crate) node: NodeId,
+    /// Which of the node's outputs.
+    pub(crate) port: Port,
     /// The event-time column, by name; rows keep it through filters and projections.
     pub(crate) time: Option<String>,
 }
@@ -65,7 +65,7 @@ pub struct Windowed {
 impl Stream {
     /// The columns of its rows.
     pub fn schema(&self) -> SchemaRef {
-        self.draft.lock().graph.schema(self.node, Port::Main)
+        self.draft.lock().graph.schema(self.node, self.port)
     }
 
     /// Time comes from a timestamp column of this source, in microseconds.
@@ -159,31 +159,6 @@ impl Stream {
         })
     }
 
-    /// Applies a function to batches of rows; it may return any number of rows of `schema`.
-    ///
-    /// The function must treat each row by itself: how rows are cut into batches is not fixed.
-    #[must_use]
-    pub fn flat_map<F>(self, schema: SchemaRef, function: F) -> Self
-    where
-        F: Fn(RecordBatch) -> Result<Vec<RecordBatch>> + Send + Sync + 'static,
-    {
-        self.operator("flat_map", |_| Ok(Arc::new(FlatMap::new(schema, Arc::new(function)))))
-    }
-
-    /// Applies a function to each row as a Rust value; it may return any number of values, which
-    /// become rows of `schema`.
-    #[must_use]
-    pub fn flat_map_rows<I, O, R, F>(self, schema: SchemaRef, function: F) -> Self
-    where
-        I: DeserializeOwned,
-        O: Serialize,
-        R: IntoIterator<Item = O>,
-        F: Fn(I) -> R + Send + Sync + 'static,
-    {
-        let output = schema.clone();
-        self.flat_map(schema, move |batch| rows::flat_map(&batch, &output, &function))
-    }
-
     /// Adds an operator of your own.
     #[must_use]
     pub fn apply(self, name: &str, operator: impl OperatorFactory + 'static) -> Self {
@@ -205,10 +180,10 @@ impl Stream {
             )));
             return self;
         }
-        let edges = vec![Edge::local(self.node), Edge::local(other.node)];
+        let edges = vec![self.edge(), other.edge()];
         let union = NodeKind::Operator(Arc::new(Union::new(schema)));
         let node = self.draft.lock().graph.add("union", edges, union);
-        Self { node, ..self }
+        Self { node, port: Port::Main, ..self }
     }
 
     /// Groups rows by columns or expressions.
@@ -232,19 +207,23 @@ impl Stream {
     /// Sends the rows to a sink that metrics, checkpoints and `explain` call `name`.
     pub fn sink_named(self, name: &str, sink: impl Sink + 'static) {
         let kind = NodeKind::Sink(Arc::new(sink));
-        self.draft.lock().graph.add(name, vec![Edge::local(self.node)], kind);
+        self.draft.lock().graph.add(name, vec![self.edge()], kind);
     }
 
-    fn operator(
+    fn edge(&self) -> Edge {
+        Edge { from: self.node, port: self.port, routing: Routing::Local }
+    }
+
+    pub(crate) fn operator(
         self,
         name: &str,
         make: impl FnOnce(SchemaRef) -> Result<Arc<dyn OperatorFactory>>,
     ) -> Self {
         match make(self.schema()) {
             Ok(factory) => {
-                let edges = vec![Edge::local(self.node)];
+                let edges = vec![self.edge()];
                 let node = self.draft.lock().graph.add(name, edges, NodeKind::Operator(factory));
-                Self { node, ..self }
+                Self { node, port: Port::Main, ..self }
             }
             Err(error) => {
                 self.keep(Err(error.at(name)));
@@ -253,7 +232,7 @@ impl Stream {
         }
     }
 
-    fn keep(&self, result: Result<()>) {
+    pub(crate) fn keep(&self, result: Result<()>) {
         if let Err(error) = result {
             self.draft.lock().mistake.get_or_insert(error);
         }
@@ -300,14 +279,14 @@ impl Windowed {
         };
         let name = name.unwrap_or_else(|| "window".to_owned());
         let mut draft = stream.draft.lock();
-        let edges = vec![Edge::local(stream.node)];
+        let edges = vec![stream.edge()];
         let node = draft.graph.add(&name, edges, NodeKind::Keyed(Arc::new(aggregate)));
         if let Some(late) = late {
             let edge = Edge { from: node, port: Port::Late, routing: Routing::Local };
             draft.graph.add(format!("{name}-late"), vec![edge], NodeKind::Sink(late));
         }
         drop(draft);
-        Stream { node, time: Some("window_time".to_owned()), ..stream }
+        Stream { node, port: Port::Main, time: Some("window_time".to_owned()), ..stream }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`project`], [`filter`], [`union`], [`function`] | row by row, without state |
+//! | [`project`], [`filter`], [`union`] | row by row, without state |
+//! | [`function`] | users' functions: retried, isolated, declined |
 //! | [`window`] | windowed aggregation: combine, merge, fire |
 //! | [`aggregate`] | aggregate calls whose results do not depend on how rows were split up |
 //!
@@ -23,7 +24,7 @@ pub mod window;
 
 pub use aggregate::AggregateSpec;
 pub use filter::Filter;
-pub use function::FlatMap;
+pub use function::{Function, RetryPolicy};
 pub use project::{Projection, RowOperator};
 pub use union::Union;
 pub use window::{WindowAggregate, WindowAggregateSpec};

@@ -27,22 +27,29 @@ pub(crate) fn apply(
     Ok((batch.filter(&kept)?, results))
 }
 
-/// Makes one row of a batch a dead letter: the record it was decoded from where that is at hand,
-/// else the row as JSON.
+/// Makes one row of a batch a dead letter.
 pub(crate) fn dead_letter(
     batch: &Batch,
     row: usize,
     reason: impl Into<String>,
     out: &mut dyn Output,
 ) -> Result<()> {
-    let record = batch.origin.as_ref().and_then(|origin| origin.record(row));
-    let record =
-        record.unwrap_or_else(|| SourceRecord::new("unknown", json(&batch.rows.slice(row, 1))));
-    let split = match &batch.origin {
-        Some(origin) => origin.split.clone(),
-        None => SplitId::new("unknown"),
+    out.dead_letter(letter(batch, row, reason))
+}
+
+/// A row as a dead letter: the record that it was decoded from where that is at hand, else the row as JSON.
+pub(crate) fn letter(batch: &Batch, row: usize, reason: impl Into<String>) -> DeadLetter {
+    let record = batch.origin.as_ref().and_then(|origin| origin.record(row)).unwrap_or_default();
+    let record = if record.position.is_empty() {
+        // No record of a source, though it may have been given headers.
+        let row = SourceRecord::new("unknown", json(&batch.rows.slice(row, 1)));
+        SourceRecord { headers: record.headers, ..row }
+    } else {
+        record
     };
-    out.dead_letter(DeadLetter::new(split, record, reason))
+    let split = batch.origin.as_ref().map(|origin| origin.split.clone());
+    let split = split.filter(|split| !split.as_str().is_empty());
+    DeadLetter::new(split.unwrap_or_else(|| SplitId::new("unknown")), record, reason)
 }
 
 /// One row as a JSON object; where a value has no JSON form, as Rust shows it.

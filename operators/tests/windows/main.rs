@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod engine;
+mod functions;
 mod limits;
 mod oracle;
 mod scenario;

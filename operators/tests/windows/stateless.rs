@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::ScalarValue;
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal, cast};
+use tidemill_core::Batch;
 use tidemill_core::element::Origin;
 use tidemill_core::operator::{Fate, OperatorFactory};
 use tidemill_core::source::SplitId;
 use tidemill_core::testing::{Collected, context};
-use tidemill_core::{Batch, Error, ErrorKind};
-use tidemill_operators::{Filter, FlatMap, Projection, RowOperator, Union};
+use tidemill_operators::{Filter, Projection, RowOperator, Union};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -105,48 +104,4 @@ fn a_union_passes_rows_on_under_its_own_columns() {
     let other = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true)]));
     let mut operator = Union::new(other).create(&context(0, 1)).unwrap();
     assert!(operator.process(1, batch(), &mut Collected::default()).is_err());
-}
-
-#[test]
-fn what_a_function_makes_of_rows_has_their_floor() {
-    // Drops the rows without a number, and doubles the others.
-    let function = |rows: RecordBatch| {
-        let kept = arrow::compute::is_not_null(rows.column(1))?;
-        let kept = filter_record_batch(&rows, &kept)?;
-        Ok(vec![kept.clone(), kept])
-    };
-    let out = process(&FlatMap::new(schema(), Arc::new(function)), batch());
-    let found: Vec<_> = out
-        .batches
-        .iter()
-        .flat_map(|batch| numbers(batch, 1).into_iter().zip(floors(batch)))
-        .collect();
-    assert_eq!(found, [(1, 7), (2, 7), (1, 7), (2, 7), (4, 8), (4, 8), (5, 9), (5, 9)]);
-    assert!(out.batches.iter().all(|batch| batch.origin.as_ref().unwrap().rows.is_none()));
-
-    let none = process(&FlatMap::new(schema(), Arc::new(|_| Ok(vec![]))), batch());
-    assert_eq!(none.fate(Fate::Filtered), 5);
-}
-
-#[test]
-fn a_function_may_reject_a_row_or_end_the_job() {
-    let failing = |kind: ErrorKind| {
-        FlatMap::new(
-            schema(),
-            Arc::new(move |rows: RecordBatch| {
-                let is_bad = |text: Option<&str>| text == Some("x");
-                let bad: BooleanArray =
-                    rows.column(0).as_string::<i32>().iter().map(|t| Some(is_bad(t))).collect();
-                match bad.true_count() {
-                    0 => Ok(vec![rows]),
-                    _ => Err(Error::new(kind, "x is bad")),
-                }
-            }),
-        )
-    };
-    let out = process(&failing(ErrorKind::Permanent), batch());
-    assert_eq!((out.rows(), out.fate(Fate::DeadLettered)), (4, 1));
-    assert_eq!(out.dead_letters[0].reason, "x is bad");
-    let mut operator = failing(ErrorKind::External).create(&context(0, 1)).unwrap();
-    assert!(operator.process(0, batch(), &mut Collected::default()).is_err());
 }
