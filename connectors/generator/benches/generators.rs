@@ -1,5 +1,5 @@
 //! How fast rows are generated: Nexmark must not be the bottleneck of the jobs measured with it
-//! (at least 5 M events a second and core).
+//! (at least 5 M events a second and core), nor JSON events that of a broker (1 M).
 
 #![allow(missing_docs, reason = "criterion_group! makes an undocumented function")]
 
@@ -13,6 +13,7 @@ use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
 use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
 use tidemill_generator::NexmarkFactory;
+use tidemill_generator::events::{Encoding, Event, EventKind, EventSettings, Shares, generator};
 use tidemill_generator::workload::{Keys, tumbling_rows};
 
 const ROWS: usize = 8_192;
@@ -67,5 +68,39 @@ fn workload(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, nexmark, workload);
+fn events(c: &mut Criterion) {
+    let settings = EventSettings {
+        seed: 1,
+        keys: 10_000,
+        skew: 0.0,
+        start: 1_767_225_600_000_000,
+        interval_us: 1_000,
+        shares: Shares::default(),
+        late_by_us: 0,
+    };
+    let mut group = c.benchmark_group("events");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    for (name, kind) in [
+        ("user-events", EventKind::UserEvents),
+        ("customer-events", EventKind::CustomerEvents(Encoding::Protobuf { prefix: vec![] })),
+        ("nexmark", EventKind::Nexmark),
+    ] {
+        let mut generator = generator(kind, settings).expect("settings that agree");
+        let mut next = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let rows = next..next + ROWS as u64;
+                next = rows.end;
+                let mut count = |event: &Event<'_>| {
+                    black_box(event.value.len());
+                    Ok(())
+                };
+                generator.generate(rows, &mut count).expect("times in range");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, nexmark, workload, events);
 criterion_main!(benches);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`DatagenFactory`] | `'connector' = 'datagen'`: random and sequential columns, Flink's options |
 //! | [`NexmarkFactory`] | `'connector' = 'nexmark'`: the events of the Nexmark benchmark |
+//! | [`events`] | keyed events with headers, for topics and files (`tidemill generate`) |
 //! | [`workload`] | rows in memory for measuring windows |
 //!
 //! Every value is a pure function of the seed and of the row's number. So a split can be read
@@ -12,6 +13,7 @@
 #![deny(missing_docs)]
 
 mod datagen;
+pub mod events;
 mod nexmark;
 mod numbered;
 mod random;

@@ -103,6 +103,13 @@ impl ConnectorFactory for NexmarkFactory {
     }
 }
 
+/// What makes the rows of a table, for others than sources.
+pub(crate) fn recipe(table: &TableSpec) -> Result<Arc<dyn Recipe>> {
+    let config = Config::from_options(&table.options)?;
+    let shape = Shape::resolve(table)?;
+    Ok(Arc::new(Nexmark { schema: table.schema.clone(), config, shape }))
+}
+
 struct Nexmark {
     schema: SchemaRef,
     config: Config,
