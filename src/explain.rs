@@ -41,6 +41,7 @@ pub fn mermaid(graph: &Graph, checkpointed: bool) -> String {
                 (Port::Main, true) => "|by key|",
                 (Port::Main, false) => "",
                 (Port::Late, _) => "|late rows|",
+                (Port::Declined, _) => "|declined rows|",
                 (Port::DeadLetter, _) => "|dead letters|",
             };
             line(&mut out, &format!("  n{} -->{label} n{id}", edge.from));
@@ -58,6 +59,7 @@ fn input(graph: &Graph, edge: &Edge) -> String {
     let port = match edge.port {
         Port::Main => "",
         Port::Late => " (late rows)",
+        Port::Declined => " (declined rows)",
         Port::DeadLetter => " (dead letters)",
     };
     let routing = if edge.routing == Routing::Local { "" } else { " by key" };
