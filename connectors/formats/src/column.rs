@@ -145,6 +145,11 @@ impl Column {
         Ok(Self { field: field.clone(), values, nulls: NullBufferBuilder::new(0) })
     }
 
+    /// An empty column for `field`, whose values a format has made room for itself.
+    pub(crate) fn of(field: &FieldRef, values: Values) -> Self {
+        Self { field: field.clone(), values, nulls: NullBufferBuilder::new(0) }
+    }
+
     pub(crate) fn field(&self) -> &FieldRef {
         &self.field
     }
