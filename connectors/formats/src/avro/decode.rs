@@ -47,6 +47,11 @@ impl AvroDecoder {
     pub(super) fn agreed(columns: SchemaRef, writer: Arc<Schema>) -> Result<Self> {
         let plan = Plan::new(writer.clone(), columns.fields(), Some(&writer))
             .map_err(Error::configuration)?;
+        Self::of_plan(columns, plan)
+    }
+
+    /// A decoder of data that is all read along one plan, made for these columns.
+    pub(super) fn of_plan(columns: SchemaRef, plan: Plan) -> Result<Self> {
         Self::new(columns, Writers::Agreed(plan))
     }
 

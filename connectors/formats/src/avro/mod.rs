@@ -15,6 +15,8 @@ mod derive;
 mod encode;
 mod plan;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
