@@ -7,7 +7,7 @@ use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
 use tidemill_core::{Error, Result};
 
-use crate::client;
+use crate::{client, sink};
 
 /// Makes sources and sinks of tables with `'connector' = 'kafka'`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -33,7 +33,7 @@ impl ConnectorFactory for KafkaFactory {
     fn options(&self) -> Vec<OptionSpec> {
         let formats = tidemill_formats::options();
         let formats = formats.into_iter().filter(|option| option.name != "format");
-        let own = [&client::properties::OPTIONS[..], &COMMON].concat();
+        let own = [&client::properties::OPTIONS[..], &COMMON, &sink::options::OPTIONS].concat();
         own.into_iter().chain(formats).collect()
     }
 
@@ -41,7 +41,7 @@ impl ConnectorFactory for KafkaFactory {
         Err(Error::configuration("connector 'kafka' is no source"))
     }
 
-    fn sink(&self, _table: &TableSpec) -> Result<Arc<dyn Sink>> {
-        Err(Error::configuration("connector 'kafka' is no sink"))
+    fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(sink::options::sink(table, false)?))
     }
 }

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`client`] | configuration, security, errors: what source and sink share |
 //! | [`dead_letter`] | dead letters in a topic |
-//! | [`factory`] | the `kafka` connector of SQL |
+//! | [`factory`], [`upsert`] | the connectors `kafka` and `upsert-kafka` of SQL |
+//! | [`partitioner`] | which partition a record goes to |
+//! | [`sink`] | topics that results are written to |
 //!
 //! This crate knows records and their formats; of windows, checkpoints and jobs it knows what the
 //! contracts of `tidemill-core` say.
@@ -14,5 +16,11 @@
 pub mod client;
 pub mod dead_letter;
 pub mod factory;
+pub mod partitioner;
+pub mod sink;
+pub mod upsert;
 
 pub use factory::KafkaFactory;
+pub use partitioner::Partitioning;
+pub use sink::{DeliveryGuarantee, KafkaSink};
+pub use upsert::UpsertKafkaFactory;

@@ -1,0 +1,76 @@
+//! Rows that will never be records of the topic: what cannot be encoded, and what is too large.
+//!
+//! Invariant: a refused row is handed on exactly once, with its bytes where it has any.
+
+use tidemill_core::Batch;
+use tidemill_core::dead_letter::DeadLetter;
+use tidemill_core::record::SourceRecord;
+use tidemill_core::source::SplitId;
+
+use super::lane::Refused;
+use super::record::Outgoing;
+use super::topic::Topic;
+
+/// Collects what one writer refuses.
+pub(crate) struct Refusals {
+    topic: String,
+    limits: Topic,
+    letters: Vec<DeadLetter>,
+}
+
+impl Refusals {
+    pub fn new(topic: &str, limits: Topic) -> Self {
+        Self { topic: topic.to_owned(), limits, letters: Vec::new() }
+    }
+
+    /// The record of a row, where the topic can take it.
+    pub fn check<'a>(
+        &mut self,
+        batch: &Batch,
+        row: usize,
+        record: Result<Outgoing<'a>, String>,
+    ) -> Option<Outgoing<'a>> {
+        let (record, reason) = match record {
+            Ok(record) => match self.wrong_with(&record) {
+                None => return Some(record),
+                Some(reason) => (record.to_record(&self.topic), reason),
+            },
+            Err(reason) => {
+                // There are no bytes of its own: those that it came from, where they are at hand.
+                let origin = batch.origin.as_ref().and_then(|origin| origin.record(row));
+                let record = origin.unwrap_or_else(|| SourceRecord {
+                    position: format!("to {}", self.topic),
+                    ..SourceRecord::default()
+                });
+                (record, reason)
+            }
+        };
+        let split = batch.origin.as_ref().map(|origin| origin.split.clone());
+        let split = split.unwrap_or_else(|| SplitId::new(&self.topic));
+        self.letters.push(DeadLetter::new(split, record, reason));
+        None
+    }
+
+    fn wrong_with(&self, record: &Outgoing<'_>) -> Option<String> {
+        let Self { topic, limits, .. } = self;
+        let (bytes, limit) = (record.wire_size(), limits.max_bytes);
+        if bytes > limit {
+            return Some(format!(
+                "topic '{topic}' takes records of at most {limit} bytes, and this one has {bytes}: raise \
+                 the topic's 'max.message.bytes' and 'properties.max.request.size'"
+            ));
+        }
+        (limits.is_compacted && record.key.is_none())
+            .then(|| format!("topic '{topic}' is compacted, and the record has no key"))
+    }
+
+    /// A record that the broker has refused.
+    pub fn letter(&self, refused: Refused) -> DeadLetter {
+        let Refused { record, reason, attempts } = refused;
+        DeadLetter { attempts, ..DeadLetter::new(SplitId::new(&self.topic), record, reason) }
+    }
+
+    pub fn take(&mut self) -> Vec<DeadLetter> {
+        std::mem::take(&mut self.letters)
+    }
+}
