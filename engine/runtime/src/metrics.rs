@@ -7,6 +7,7 @@
 //! | `tidemill_queue_depth`, `tidemill_state_bytes`, `tidemill_watermark_lag_seconds` | gauge | job, operator, shard |
 //! | `tidemill_busy_ratio`, `tidemill_backpressured_ratio`, `tidemill_idle_ratio` | gauge | job, shard |
 //! | `tidemill_split_watermark_lag_seconds`, `tidemill_split_records_total` | gauge, counter | job, operator, shard, split |
+//! | `tidemill_split_lag_records`, `tidemill_split_lag_seconds` | gauge | job, operator, shard, split, against: `position` (what is read next) or `committed` (what the outside was told) |
 //! | `tidemill_emit_delay_seconds` | gauge | job, quantile |
 //! | `tidemill_checkpoint_duration_seconds`, `tidemill_checkpoint_age_seconds`, `tidemill_checkpoint_bytes`, `tidemill_checkpoint_epoch` | gauge | job |
 //! | `tidemill_checkpoints_completed_total`, `tidemill_checkpoints_abandoned_total` | counter | job |
@@ -18,6 +19,7 @@ use std::sync::atomic::Ordering;
 
 use metrics::{Label, counter, gauge};
 use tidemill_core::EventTime;
+use tidemill_core::source::Behind;
 use tidemill_core::time::{BEGINNING, END_OF_TIME};
 
 use crate::stats::StationStats;
@@ -86,9 +88,20 @@ fn publish_splits(shared: &Shared) {
         );
         counter!("tidemill_split_records_total", labels.clone()).absolute(split.records);
         if let Some(lag) = lag_seconds(shared, split.watermark) {
-            gauge!("tidemill_split_watermark_lag_seconds", labels).set(lag);
+            gauge!("tidemill_split_watermark_lag_seconds", labels.clone()).set(lag);
+        }
+        if let Some(lag) = split.lag {
+            publish_lag(&labels, "position", lag.position);
+            lag.committed.into_iter().for_each(|lag| publish_lag(&labels, "committed", lag));
         }
     }
+}
+
+fn publish_lag(labels: &[Label], against: &'static str, behind: Behind) {
+    let mut labels = labels.to_vec();
+    labels.push(Label::new("against", against));
+    gauge!("tidemill_split_lag_records", labels.clone()).set(behind.records as f64);
+    gauge!("tidemill_split_lag_seconds", labels).set(behind.time.as_secs_f64());
 }
 
 fn publish_job(shared: &Shared) {
