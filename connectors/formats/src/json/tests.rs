@@ -193,6 +193,163 @@ fn timestamps_are_text_of_either_standard_or_epoch_milliseconds() {
     assert!(reason(&[("t", micros())], r#"{"t":"yesterday"}"#).starts_with("$.t: 'yesterday'"));
 }
 
+/// JSON with options.
+fn format(options: &[(&str, &str)]) -> JsonFormat {
+    JsonFormat::parse(&options.iter().copied().collect()).unwrap()
+}
+
+#[test]
+fn a_number_counts_what_the_option_says_since_1970() {
+    let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    for (unit, number, expected) in [
+        ("seconds", "1357035300", 1_357_035_300_000_000_000_i64),
+        ("seconds", "1357035300.25", 1_357_035_300_250_000_000),
+        ("seconds", "-1.5", -1_500_000_000),
+        ("seconds", "1.357e9", 1_357_000_000_000_000_000),
+        ("millis", "1357035300500", 1_357_035_300_500_000_000),
+        ("micros", "1357035300500001", 1_357_035_300_500_001_000),
+        ("nanos", "1357035300500001002", 1_357_035_300_500_001_002),
+        ("nanos", "-1", -1),
+    ] {
+        for (column, per_nano) in [(micros(), 1_000i64), (nanos.clone(), 1)] {
+            let json = format(&[("json.timestamp-format.epoch", unit)]);
+            let mut decoder = json.decoder(schema(&[("t", column)])).unwrap();
+            let payload = format!("{{\"t\":{number}}}");
+            let rows = decode_all(&mut decoder, [payload.as_bytes()]);
+            let value = arrow::compute::cast(rows.column(0), &DataType::Int64).unwrap();
+            let value = value.as_primitive::<Int64Type>().value(0);
+            assert_eq!(value, expected.div_euclid(per_nano), "{number} {unit}");
+        }
+    }
+    let options = [("json.timestamp-format.epoch", "hours")].into_iter().collect();
+    let error = JsonFormat::parse(&options).unwrap_err();
+    assert_eq!(error.wrong_option(), Some("json.timestamp-format.epoch"));
+}
+
+#[test]
+fn a_missing_field_is_a_reason_where_the_option_says_so() {
+    let inner = DataType::Struct(vec![Field::new("b", DataType::Int64, true)].into());
+    let columns = schema(&[("a", DataType::Int64), ("row", inner)]);
+    let mut decoder = format(&[("json.fail-on-missing-field", "true")]).decoder(columns).unwrap();
+    decoder.decode(br#"{"a":null,"row":{"b":1}}"#).unwrap();
+    assert_eq!(decoder.decode(br#"{"row":{"b":1}}"#).unwrap_err(), "$.a: the field is missing");
+    assert_eq!(
+        decoder.decode(br#"{"a":1,"row":{}}"#).unwrap_err(),
+        "$.row.b: the field is missing"
+    );
+    assert_eq!(decoder.finish().unwrap().num_rows(), 1);
+}
+
+#[test]
+fn nulls_are_left_out_where_the_option_says_so() {
+    let inner = DataType::Struct(vec![Field::new("b", DataType::Int64, true)].into());
+    let list = DataType::List(Arc::new(Field::new("item", inner.clone(), true)));
+    let columns = [("a", DataType::Int64), ("row", inner), ("list", list)];
+    let written = |payload: &str| {
+        let rows = one(&columns, payload);
+        let json = format(&[("json.encode.ignore-null-fields", "true")]);
+        let payloads = encode_all(&mut json.encoder(rows.schema()).unwrap(), &rows);
+        String::from_utf8(payloads.concat()).unwrap()
+    };
+    assert_eq!(written("{}"), "{}");
+    assert_eq!(written(r#"{"row":{}}"#), r#"{"row":{}}"#);
+    let full = r#"{"a":1,"row":{"b":2},"list":[null,{"b":3},{}]}"#;
+    assert_eq!(written(full), full);
+}
+
+#[test]
+fn a_bad_value_deep_within_leaves_every_column_as_it_was() {
+    let address = Fields::from(vec![
+        Field::new("street", DataType::Utf8View, true),
+        Field::new(
+            "geo",
+            DataType::List(Arc::new(Field::new("item", DataType::Float64, true))),
+            true,
+        ),
+    ]);
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8View, false),
+        Field::new("value", DataType::Struct(address), true),
+    ]);
+    let map =
+        DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false);
+    let item = Fields::from(vec![
+        Field::new("price", DataType::Decimal128(10, 2), true),
+        Field::new("places", map, true),
+    ]);
+    let items = DataType::List(Arc::new(Field::new("item", DataType::Struct(item), true)));
+    let payload = Fields::from(vec![Field::new("items", items, true)]);
+    let columns = schema(&[("id", DataType::Int64), ("payload", DataType::Struct(payload))]);
+    let good = |id: usize| {
+        format!(
+            r#"{{"id":{id},"payload":{{"items":[{{"price":1.50,"places":{{"home":{{"street":"a street that is long","geo":[1.5,2]}},"x":null}}}},null]}}}}"#
+        )
+    };
+    let bad = [
+        (good(0).replace("[1.5,2]", "[1.5,\"2\"]"), "$.payload.items[0].places.home.geo[1]: "),
+        (good(0).replace("1.50", "\"much\""), "$.payload.items[0].price: "),
+        (good(0).replace(",null]", ",{\"places\":[]}]"), "$.payload.items[1].places: "),
+        (good(0).replace("null}", "{\"street\":\"\\q\"}}"), "$.payload.items[0].places.x.street: "),
+    ];
+    let mut spoiled = decoder(&columns);
+    let mut clean = decoder(&columns);
+    for id in 0..20 {
+        let (payload, path) = &bad[id % bad.len()];
+        let reason = spoiled.decode(payload.as_bytes()).unwrap_err();
+        assert!(reason.starts_with(path), "{reason}");
+        spoiled.decode(good(id).as_bytes()).unwrap();
+        clean.decode(good(id).as_bytes()).unwrap();
+    }
+    assert_eq!(spoiled.finish().unwrap(), clean.finish().unwrap());
+}
+
+#[test]
+fn a_map_of_many_keys_and_of_keys_that_come_twice() {
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8View, false),
+        Field::new("value", DataType::Int64, true),
+    ]);
+    let map = Arc::new(Field::new("entries", DataType::Struct(entries), false));
+    let columns = [("m", DataType::Map(map, false)), ("n", DataType::Int64)];
+    for keys in [1, 15, 16, 17, 1_000] {
+        let entry = |n: usize| format!("\"key {}\":{n}", n % keys);
+        let entries: Vec<_> = (0..keys + keys / 2).map(entry).collect();
+        let rows = one(&columns, &format!("{{\"m\":{{{}}},\"n\":7}}", entries.join(",")));
+        let map = rows.column(0).as_map();
+        let values = map.values().as_primitive::<Int64Type>().values();
+        let expected: Vec<_> =
+            (0..keys).map(|n| if n < keys / 2 { n + keys } else { n } as i64).collect();
+        assert_eq!(values, &expected, "{keys} keys");
+        assert_eq!(map.keys().as_string_view().value(keys - 1), format!("key {}", keys - 1));
+        assert_eq!(rows.column(1).as_primitive::<Int64Type>().value(0), 7);
+    }
+}
+
+proptest! {
+    #[test]
+    fn numbers_read_as_the_oracle_reads_them(
+        text in "-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?|-?0[0-9]|1\\.|\\.5"
+    ) {
+        let payload = format!("{{\"x\":{text} }}");
+        let float = decoder(&schema(&[("x", DataType::Float64)])).decode(payload.as_bytes());
+        let theirs = serde_json::from_str::<f64>(&text);
+        prop_assert_eq!(float.is_ok(), theirs.is_ok(), "{}", text);
+        if theirs.is_ok() {
+            let rows = one(&[("x", DataType::Float64)], &payload);
+            let ours = rows.column(0).as_primitive::<Float64Type>().value(0);
+            let expected: f64 = text.parse().unwrap();
+            prop_assert_eq!(ours.to_bits(), expected.to_bits(), "{}", text);
+        }
+        let integer = decoder(&schema(&[("x", DataType::Int64)])).decode(payload.as_bytes());
+        let theirs = serde_json::from_str::<i64>(&text);
+        prop_assert_eq!(integer.is_ok(), theirs.is_ok() || text == "-0", "{}", text);
+        if let Ok(expected) = theirs {
+            let rows = one(&[("x", DataType::Int64)], &payload);
+            prop_assert_eq!(rows.column(0).as_primitive::<Int64Type>().value(0), expected);
+        }
+    }
+}
+
 #[test]
 fn maps_bytes_dates_and_raw_json_in_strings_survive_a_round_trip() {
     let entries = Fields::from(vec![
