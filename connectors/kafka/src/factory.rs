@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use tidemill_core::Result;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
-use tidemill_core::{Error, Result};
 
+use crate::source::{self, KafkaSource};
 use crate::{client, sink};
 
 /// Makes sources and sinks of tables with `'connector' = 'kafka'`.
@@ -33,12 +34,13 @@ impl ConnectorFactory for KafkaFactory {
     fn options(&self) -> Vec<OptionSpec> {
         let formats = tidemill_formats::options();
         let formats = formats.into_iter().filter(|option| option.name != "format");
-        let own = [&client::properties::OPTIONS[..], &COMMON, &sink::options::OPTIONS].concat();
+        let common = [&client::properties::OPTIONS[..], &COMMON].concat();
+        let own = [&common[..], &source::config::OPTIONS, &sink::options::OPTIONS].concat();
         own.into_iter().chain(formats).collect()
     }
 
-    fn source(&self, _table: &TableSpec) -> Result<Arc<dyn Source>> {
-        Err(Error::configuration("connector 'kafka' is no source"))
+    fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(KafkaSource::of_table(table)?))
     }
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {

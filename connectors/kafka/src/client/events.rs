@@ -6,6 +6,7 @@
 //! [`Events::refusal`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub struct Events {
     name: String,
     brokers: String,
     token: Option<Arc<TokenSource>>,
+    /// Whether there is anything that an answer would change.
+    is_uneasy: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -50,8 +53,14 @@ impl Events {
             name: name.into(),
             brokers: properties.brokers().to_owned(),
             token: properties.token_source(),
+            is_uneasy: AtomicBool::new(true),
             state: Mutex::default(),
         }
+    }
+
+    /// The client's name in messages.
+    pub fn name(&self) -> String {
+        self.name.clone()
     }
 
     /// A log line of librdkafka.
@@ -76,6 +85,7 @@ impl Events {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         counter!("tidemill_kafka_errors_total", "client" => self.name.clone()).increment(1);
         let mut state = self.state.lock();
+        self.is_uneasy.store(true, Ordering::Relaxed);
         // With a wrong protocol a broker just hangs up; librdkafka guesses that in words.
         let is_refusal = Failure::of(code) == Failure::Authentication
             || !state.has_answered && reason.contains("security.protocol");
@@ -99,6 +109,9 @@ impl Events {
 
     /// A broker has answered.
     pub fn answered(&self) {
+        if !self.is_uneasy.load(Ordering::Relaxed) {
+            return;
+        }
         let mut state = self.state.lock();
         if state.down && state.has_answered {
             tracing::info!("{}: brokers answer again", self.name);
@@ -106,6 +119,7 @@ impl Events {
         if state.down || !state.has_answered {
             self.brokers_up(true);
         }
+        self.is_uneasy.store(false, Ordering::Relaxed);
         *state = State { has_answered: true, ..State::default() };
     }
 
@@ -120,6 +134,9 @@ impl Events {
     /// The error that the client ends with, where the cluster does not let it in: at once when it
     /// never has, else when it has refused several times in a row.
     pub fn refusal(&self) -> Option<Error> {
+        if !self.is_uneasy.load(Ordering::Relaxed) {
+            return None;
+        }
         let state = self.state.lock();
         let patience = if state.has_answered { PATIENCE } else { 1 };
         (state.refused >= patience).then(|| {
