@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tidemill_core::source::{Read, ReaderContext, Source, SplitId};
+use tidemill_core::source::{Read, Source, SplitId};
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
 use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
