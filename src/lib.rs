@@ -45,6 +45,7 @@ pub mod explain;
 mod expr;
 mod functions;
 mod generate;
+pub mod interceptors;
 mod job;
 mod rows;
 mod settings;
@@ -56,6 +57,7 @@ pub use tidemill_core as core;
 pub use tidemill_core::{Error, ErrorKind, Result};
 pub use tidemill_files as files;
 pub use tidemill_generator as generator;
+pub use tidemill_kafka as kafka;
 pub use tidemill_memory as memory;
 pub use tidemill_operators as operators;
 pub use tidemill_print as print;
@@ -79,11 +81,13 @@ pub mod prelude {
     pub use tidemill_core::sink::Sink;
     pub use tidemill_core::source::Source;
     pub use tidemill_files::{FileSink, FileSource};
+    pub use tidemill_kafka::{Kafka, KafkaSink};
     pub use tidemill_memory::{MemorySink, MemorySource};
     pub use tidemill_operators::RetryPolicy;
     pub use tidemill_print::{Blackhole, Print};
 
     pub use crate::expr::{TIMESTAMP, collect, count, schema};
+    pub use crate::interceptors::Intercept;
     pub use crate::{
         Cumulating, Hopping, Job, Keyed, Session, Stream, Tumbling, Watermarks, Window, Windowed,
     };

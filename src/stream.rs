@@ -124,7 +124,7 @@ impl Stream {
         self.with_source(|source| source.time = time)
     }
 
-    fn with_source(
+    pub(crate) fn with_source(
         &self,
         change: impl FnOnce(&mut tidemill_core::graph::SourceNode),
     ) -> Result<()> {
