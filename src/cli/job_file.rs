@@ -73,11 +73,11 @@ pub struct LoadedJob {
     pub settings: JobSettings,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| format!("'{text}' is not a duration: write 10s or 500ms"))
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
@@ -89,6 +89,8 @@ pub fn connectors() -> Vec<Arc<dyn ConnectorFactory>> {
         Arc::new(tidemill_files::FilesFactory),
         Arc::new(tidemill_generator::DatagenFactory),
         Arc::new(tidemill_generator::NexmarkFactory),
+        Arc::new(tidemill_kafka::KafkaFactory),
+        Arc::new(tidemill_kafka::UpsertKafkaFactory),
         Arc::new(tidemill_print::PrintFactory::new(stdout, stderr)),
         Arc::new(tidemill_print::BlackholeFactory),
     ]

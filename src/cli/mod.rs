@@ -10,6 +10,7 @@
 
 mod bench;
 mod checkpoint;
+mod generate;
 mod job_file;
 mod progress;
 mod run;
@@ -50,6 +51,8 @@ enum Command {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Measure throughput and emit delay beside yardsticks, with equal results checked.
     Bench(bench::BenchArgs),
+    /// Send generated events to a topic, a file or standard output.
+    Generate(generate::GenerateArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => (job_file::explain(&args), OutputFormat::Text),
         Command::Checkpoint(args) => (checkpoint::run(&args), args.output),
         Command::Bench(args) => (bench::run(&args), args.output),
+        Command::Generate(args) => (generate::run(&args), args.output),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "tidemill", &mut std::io::stdout());

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::{Failure, OutputFormat, summary};
 
 /// Exit code of a process that a second signal has stopped.
-const STOPPED_NOW: i32 = 130;
+pub(super) const STOPPED_NOW: i32 = 130;
 
 /// `tidemill run`.
 #[derive(Debug, Args)]
