@@ -8,6 +8,7 @@
 //! | [`avro`] | data of one schema, or of those of a registry, walked along a plan per schema |
 //! | [`csv`] | RFC 4180 fields, by position or by the names of a header line |
 //! | [`json`] | one JSON object per record, scanned once against the schema |
+//! | [`protobuf`] | messages described by `.proto` files or a registry, walked along a plan each |
 //! | [`raw`] | the payload is the value of the single column |
 //! | [`registry`] | the schemas behind framed payloads, from a schema registry |
 //!
@@ -23,6 +24,7 @@ mod column;
 pub mod csv;
 pub mod json;
 mod number;
+pub mod protobuf;
 pub mod raw;
 pub mod registry;
 mod temporal;
@@ -37,6 +39,7 @@ use tidemill_core::{Error, Result};
 use crate::avro::AvroFormat;
 use crate::csv::CsvFormat;
 use crate::json::JsonFormat;
+use crate::protobuf::ProtobufFormat;
 use crate::raw::RawFormat;
 
 /// Turns payloads into rows of one schema. One per split: it remembers the shape of the payload
@@ -84,12 +87,15 @@ pub enum Format {
     Csv(CsvFormat),
     /// One JSON object per record.
     Json(JsonFormat),
+    /// Protobuf messages, alone or in a registry's frames.
+    Protobuf(ProtobufFormat),
     /// The payload is the value of the only column.
     Raw(RawFormat),
 }
 
 /// The names that [`Format::parse`] knows.
-pub const NAMES: [&str; 5] = ["avro", "avro-confluent", "csv", "json", "raw"];
+pub const NAMES: [&str; 7] =
+    ["avro", "avro-confluent", "csv", "json", "protobuf", "protobuf-confluent", "raw"];
 
 impl Format {
     /// The format called `name`, with its options among `options`.
@@ -102,6 +108,8 @@ impl Format {
             "avro-confluent" => Ok(Self::Avro(AvroFormat::parse_confluent(options)?)),
             "csv" => Ok(Self::Csv(CsvFormat::parse(options)?)),
             "json" => Ok(Self::Json(JsonFormat::parse(options)?)),
+            "protobuf" => Ok(Self::Protobuf(ProtobufFormat::parse(options)?)),
+            "protobuf-confluent" => Ok(Self::Protobuf(ProtobufFormat::parse_confluent(options)?)),
             "raw" => Ok(Self::Raw(RawFormat::parse(options)?)),
             _ => Err(Error::option(
                 "format",
@@ -117,6 +125,8 @@ impl Format {
             Self::Avro(_) => "avro-confluent",
             Self::Csv(_) => "csv",
             Self::Json(_) => "json",
+            Self::Protobuf(protobuf) if protobuf.is_framed() => "protobuf-confluent",
+            Self::Protobuf(_) => "protobuf",
             Self::Raw(_) => "raw",
         }
     }
@@ -129,7 +139,7 @@ impl Format {
         let are_lines = match self {
             Self::Csv(_) | Self::Json(_) => true,
             Self::Raw(raw) => raw.is_text(schema)?,
-            Self::Avro(_) => false,
+            Self::Avro(_) | Self::Protobuf(_) => false,
         };
         if are_lines {
             return Ok(());
@@ -151,6 +161,7 @@ impl Format {
             Self::Avro(avro) => Box::new(avro.decoder(schema)?),
             Self::Csv(csv) => Box::new(csv.decoder(schema)?),
             Self::Json(json) => Box::new(json.decoder(schema)?),
+            Self::Protobuf(protobuf) => Box::new(protobuf.decoder(schema)?),
             Self::Raw(raw) => Box::new(raw.decoder(schema)?),
         })
     }
@@ -161,6 +172,7 @@ impl Format {
             Self::Avro(avro) => Box::new(avro.encoder(schema)?),
             Self::Csv(csv) => Box::new(csv.encoder(schema)?),
             Self::Json(json) => Box::new(json.encoder(schema)?),
+            Self::Protobuf(protobuf) => Box::new(protobuf.encoder(schema)?),
             Self::Raw(raw) => Box::new(raw.encoder(schema)?),
         })
     }
@@ -181,12 +193,15 @@ pub fn encoder(format: &str, schema: SchemaRef, options: &Options) -> Result<Box
 pub fn options() -> Vec<OptionSpec> {
     let mut options = vec![OptionSpec::new(
         "format",
-        "How records are written down: avro, avro-confluent, csv, json, raw.",
+        "How records are written down: avro, avro-confluent, csv, json, protobuf, \
+         protobuf-confluent, raw.",
     )];
     options.extend(avro::OPTIONS);
     options.extend(registry::AVRO_OPTIONS);
     options.extend(csv::OPTIONS);
     options.extend(json::OPTIONS);
+    options.extend(protobuf::OPTIONS);
+    options.extend(registry::PROTOBUF_OPTIONS);
     options.extend(raw::OPTIONS);
     options
 }

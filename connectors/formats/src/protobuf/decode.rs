@@ -1,0 +1,172 @@
+//! Payloads into rows: one plan for one message, or one per schema of a registry.
+//!
+//! Invariant: a bad payload leaves the columns and the plan as they were.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use prost_reflect::MessageDescriptor;
+use tidemill_core::{Error, ErrorKind, Result};
+
+use super::plan::{Absent, MessagePlan, columns};
+use super::{Writers, descriptors, walk};
+use crate::Decoder;
+use crate::column::Record;
+use crate::registry::framing;
+
+/// Decodes messages. See the [module](super).
+pub struct ProtobufDecoder {
+    schema: SchemaRef,
+    record: Record,
+    rows: usize,
+    plans: Plans,
+}
+
+enum Plans {
+    One(Box<MessagePlan>),
+    Registry(RegistryPlans),
+}
+
+/// A plan for every frame that was met.
+struct RegistryPlans {
+    writers: Arc<Writers>,
+    /// Only this message, whatever else the topic holds.
+    message: Option<String>,
+    plans: Vec<FramePlan>,
+    /// Index into `plans`, by frame.
+    known: HashMap<Box<[u8]>, usize>,
+    /// The frame before.
+    last: usize,
+    /// Why a payload could not be judged, until somebody asks for the rows.
+    outage: Option<Error>,
+}
+
+struct FramePlan {
+    /// Magic byte, id and message indexes.
+    frame: Box<[u8]>,
+    /// Or why payloads of this frame fit no row.
+    plan: Result<Box<MessagePlan>, String>,
+}
+
+impl ProtobufDecoder {
+    pub(super) fn of_message(message: &MessageDescriptor, schema: SchemaRef) -> Result<Self> {
+        let plan = MessagePlan::new(message, schema.fields(), Absent::Refused)?;
+        Self::new(schema, Plans::One(Box::new(plan)))
+    }
+
+    pub(super) fn of_registry(
+        writers: Arc<Writers>,
+        message: Option<String>,
+        schema: SchemaRef,
+    ) -> Result<Self> {
+        let plans = RegistryPlans {
+            writers,
+            message,
+            plans: Vec::new(),
+            known: HashMap::new(),
+            last: 0,
+            outage: None,
+        };
+        Self::new(schema, Plans::Registry(plans))
+    }
+
+    fn new(schema: SchemaRef, plans: Plans) -> Result<Self> {
+        Ok(Self { record: columns(schema.fields())?, schema, rows: 0, plans })
+    }
+}
+
+impl Decoder for ProtobufDecoder {
+    fn decode(&mut self, payload: &[u8]) -> Result<(), String> {
+        let (plan, message) = match &mut self.plans {
+            Plans::One(plan) => (plan, payload),
+            Plans::Registry(plans) => plans.find(payload, &self.schema)?,
+        };
+        match walk::row(message, plan, &mut self.record, self.rows) {
+            Ok(()) => {
+                self.rows += 1;
+                Ok(())
+            }
+            Err(bad) => {
+                plan.reset();
+                self.record.truncate(self.rows);
+                Err(bad.reason(""))
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch> {
+        self.rows = 0;
+        let columns = self.record.finish()?;
+        if let Plans::Registry(plans) = &mut self.plans
+            && let Some(outage) = plans.outage.take()
+        {
+            return Err(outage);
+        }
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+impl RegistryPlans {
+    /// The plan for a payload, and the message in it.
+    fn find<'p>(
+        &mut self,
+        payload: &'p [u8],
+        schema: &SchemaRef,
+    ) -> Result<(&mut Box<MessagePlan>, &'p [u8]), String> {
+        // A frame tells its own end, so that no frame is the beginning of another.
+        let again = self.plans.get(self.last).is_some_and(|last| payload.starts_with(&last.frame));
+        if !again {
+            self.last = self.find_frame(payload, schema)?;
+        }
+        let FramePlan { frame, plan } = &mut self.plans[self.last];
+        match plan {
+            Ok(plan) => Ok((plan, &payload[frame.len()..])),
+            Err(reason) => Err(reason.clone()),
+        }
+    }
+
+    fn find_frame(&mut self, payload: &[u8], schema: &SchemaRef) -> Result<usize, String> {
+        let (id, rest) = framing::split(payload)?;
+        let (indexes, length) = framing::read_indexes(rest)?;
+        let frame = &payload[..framing::HEADER_BYTES + length];
+        if let Some(known) = self.known.get(frame) {
+            return Ok(*known);
+        }
+        if let Some(outage) = &self.outage {
+            return Err(outage.to_string());
+        }
+        let file = match self.writers.file(id) {
+            Ok(file) => file?,
+            Err(error) => {
+                let reason = error.to_string();
+                if error.kind() != ErrorKind::Permanent {
+                    self.outage = Some(error);
+                }
+                return Err(reason);
+            }
+        };
+        let message = descriptors::at_indexes(&file, &indexes)?;
+        let plan = self.plan(&message, schema).map_err(|reason| format!("schema {id}: {reason}"));
+        self.known.insert(frame.into(), self.plans.len());
+        self.plans.push(FramePlan { frame: frame.into(), plan });
+        Ok(self.plans.len() - 1)
+    }
+
+    fn plan(
+        &self,
+        message: &MessageDescriptor,
+        schema: &SchemaRef,
+    ) -> Result<Box<MessagePlan>, String> {
+        if let Some(wanted) = self.message.as_deref().filter(|name| *name != message.full_name()) {
+            return Err(format!("the message is a {}, and not a {wanted}", message.full_name()));
+        }
+        let plan = MessagePlan::new(message, schema.fields(), Absent::Null);
+        plan.map(Box::new).map_err(|error| error.to_string())
+    }
+}

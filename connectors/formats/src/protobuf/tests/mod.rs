@@ -1,0 +1,1 @@
+//! Against prost-reflect's messages.
