@@ -19,6 +19,8 @@ mod examples;
 mod failpoints;
 #[path = "e2e/flow.rs"]
 mod flow;
+#[path = "e2e/generate.rs"]
+mod generate;
 #[path = "e2e/goldens.rs"]
 mod goldens;
 #[path = "e2e/idle.rs"]
