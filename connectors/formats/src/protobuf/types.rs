@@ -16,6 +16,7 @@
 //! | a message | `ROW` |
 //! | `repeated`, `map` | `ARRAY`, `MAP` |
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
@@ -185,6 +186,7 @@ pub(super) struct EnumNames {
     descriptor: EnumDescriptor,
     /// The names of the first numbers from 0 on.
     dense: Vec<Option<Box<str>>>,
+    sparse: HashMap<i32, Box<str>>,
 }
 
 /// Numbers below this are looked up without a search.
@@ -192,16 +194,19 @@ const DENSE_MAX: i32 = 256;
 
 impl EnumNames {
     pub(super) fn new(descriptor: EnumDescriptor) -> Self {
-        let mut dense: Vec<Option<Box<str>>> = Vec::new();
-        for value in descriptor.values() {
-            let number = value.number();
+        let (mut dense, mut sparse) = (Vec::new(), HashMap::new());
+        // In the order of the file: a descriptor's own values are in another.
+        for value in &descriptor.enum_descriptor_proto().value {
+            let (number, name) = (value.number(), || value.name().into());
             if (0..DENSE_MAX).contains(&number) {
                 let index = number as usize;
                 dense.resize(dense.len().max(index + 1), None);
-                dense[index].get_or_insert_with(|| value.name().into());
+                dense[index].get_or_insert_with(name);
+            } else {
+                sparse.entry(number).or_insert_with(name);
             }
         }
-        Self { descriptor, dense }
+        Self { descriptor, dense, sparse }
     }
 
     /// Calls `with` with the name of a value, or with its number as text where it has none.
@@ -209,8 +214,8 @@ impl EnumNames {
     pub(super) fn name<T>(&self, number: i32, with: impl FnOnce(&[u8]) -> T) -> T {
         match self.dense.get(number as usize) {
             Some(Some(name)) => with(name.as_bytes()),
-            _ => match self.descriptor.values().find(|value| value.number() == number) {
-                Some(value) => with(value.name().as_bytes()),
+            _ => match self.sparse.get(&number) {
+                Some(name) => with(name.as_bytes()),
                 None => with(number.to_string().as_bytes()),
             },
         }

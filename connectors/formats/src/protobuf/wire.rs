@@ -100,9 +100,11 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        let what =
-            if self.end - self.at < 10 { "the payload ends within" } else { "64 bits hold no" };
-        Err(Bad::new(format!("byte {}: {what} a varint", self.at)))
+        let what = match self.end - self.at {
+            0..10 => "the payload ends within a varint",
+            _ => "64 bits hold no varint of this length",
+        };
+        Err(Bad::new(format!("byte {}: {what}", self.at)))
     }
 
     #[inline]
