@@ -28,7 +28,9 @@ mod refusals;
 mod stage;
 mod staged;
 pub(crate) mod target;
-mod topic;
+#[cfg(test)]
+mod tests;
+pub(crate) mod topic;
 mod transaction;
 pub(crate) mod witness;
 mod writer;

@@ -9,6 +9,8 @@ use tidemill_core::record::{Header, SourceRecord};
 use tidemill_core::source::SplitId;
 use tidemill_core::{Epoch, Error, ErrorClass, EventTime, Result};
 
+use crate::sink::witness::EPOCH_HEADER;
+
 /// The header that says how often a record was replayed.
 pub const REPLAYS: &str = "tidemill.replays";
 
@@ -64,11 +66,12 @@ impl Letter {
         count.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
-    /// Its record as it is sent again: the same, and counted.
+    /// Its record as it is sent again: the same, and counted. It is not what a transaction has written any
+    /// more, so it does not say so.
     pub fn replayed(&self) -> SourceRecord {
         let mut record = self.letter.record.clone();
         let replays = self.replays() + 1;
-        record.headers.retain(|header| header.name != REPLAYS);
+        record.headers.retain(|header| header.name != REPLAYS && header.name != EPOCH_HEADER);
         record.headers.push(Header::new(REPLAYS, replays.to_string()));
         record
     }

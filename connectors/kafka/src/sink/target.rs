@@ -126,6 +126,19 @@ impl Target {
         }))
     }
 
+    /// How many bytes a record may have on the wire.
+    ///
+    /// # Errors
+    /// As for [`Target::writer`].
+    pub fn max_bytes(&self, context: &SinkContext) -> Result<usize> {
+        let topic = self.open(context)?.topic;
+        Ok(match self.delivery {
+            DeliveryGuarantee::ExactlyOnce => topic.for_tagged(&self.transactional_id(context)),
+            _ => topic,
+        }
+        .max_bytes)
+    }
+
     /// The topic, looked up by the first shard of a run.
     fn open(&self, context: &SinkContext) -> Result<Opened> {
         let mut opened = self.opened.lock();

@@ -139,7 +139,7 @@ fn limits(name: &str, topic: &str, properties: &ClientProperties) -> Option<(usi
 }
 
 /// Waits for an answer of the admin client, which has a thread of its own.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -173,10 +173,13 @@ impl Witnesses {
 
     /// The epoch in a record's header, where it is this committer's.
     fn epoch_of(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Epoch> {
-        let headers = message.headers()?;
-        let tag = headers.iter().find(|header| header.key == EPOCH_HEADER)?;
-        let (epoch, id) = std::str::from_utf8(tag.value?).ok()?.split_once(' ')?;
-        if id == self.transactional_id { epoch.parse().ok() } else { None }
+        // A dead letter may have the tag of whoever wrote its record, too.
+        let tags = message.headers()?.iter().filter(|header| header.key == EPOCH_HEADER);
+        let mut own = tags.filter_map(|tag| {
+            let (epoch, id) = std::str::from_utf8(tag.value?).ok()?.split_once(' ')?;
+            if id == self.transactional_id { epoch.parse().ok() } else { None }
+        });
+        own.next()
     }
 
     /// Asks until there is an answer.
