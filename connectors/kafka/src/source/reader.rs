@@ -88,7 +88,8 @@ impl Reader {
         let (topic, partition) = topic_partition(split)?;
         let known = session.topic(topic)?;
         let connection = session.reading(&context.job)?;
-        let place = Partition { connection: &connection, topic, partition };
+        let asking = session.asking()?;
+        let place = Partition { asking: &asking, reading: &connection, topic, partition };
         let position = start::position(&session.config, &place, &known, from, context.discovered)?;
         let waker = context.waker.clone();
         let layout = Arc::new(session.config.layout.clone());
@@ -196,8 +197,9 @@ impl Reader {
     /// The next record is gone.
     fn out_of_range(&mut self) -> Result<()> {
         let next = {
-            let (connection, topic) = (&self.connection, self.topic.as_str());
-            let partition = Partition { connection, topic, partition: self.partition };
+            let (asking, reading) = (&self.session.asking()?, &self.connection);
+            let topic = self.topic.as_str();
+            let partition = Partition { asking, reading, topic, partition: self.partition };
             let range = partition.range()?;
             range::within(self.session.config.out_of_range, &partition, self.position.next, range)?
         };

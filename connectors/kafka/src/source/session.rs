@@ -151,8 +151,11 @@ impl Session {
         })
     }
 
-    /// The connection that asks about topics.
-    fn asking(&self) -> Result<Arc<Connection>> {
+    /// The connection that asks about topics: an answer there waits behind no fetch.
+    ///
+    /// # Errors
+    /// As for [`Connection::open`].
+    pub fn asking(&self) -> Result<Arc<Connection>> {
         let mut asking = self.asking.lock();
         if let Some(connection) = asking.as_ref() {
             return Ok(connection.clone());
@@ -279,7 +282,10 @@ pub(crate) fn topic_partition(split: &SplitId) -> Result<(&str, i32)> {
 
 /// Questions about one partition.
 pub(crate) struct Partition<'a> {
-    pub connection: &'a Connection,
+    /// Answers questions about the partition.
+    pub asking: &'a Connection,
+    /// Answers questions about the group.
+    pub reading: &'a Connection,
     pub topic: &'a str,
     pub partition: i32,
 }
@@ -291,8 +297,8 @@ impl Partition<'_> {
     /// As for [`Connection::ask`].
     pub fn range(&self) -> Result<(i64, i64)> {
         let what = format!("the offsets of {}/{} cannot be found out", self.topic, self.partition);
-        self.connection.ask(what, |timeout| {
-            self.connection.consumer().fetch_watermarks(self.topic, self.partition, timeout)
+        self.asking.ask(what, |timeout| {
+            self.asking.consumer().fetch_watermarks(self.topic, self.partition, timeout)
         })
     }
 
@@ -302,12 +308,12 @@ impl Partition<'_> {
     /// As for [`Connection::ask`].
     pub fn committed(&self) -> Result<Option<i64>> {
         let what = format!("the group's offset of {}/{} is not told", self.topic, self.partition);
-        self.connection.ask(what, |timeout| {
+        self.reading.ask(what, |timeout| {
             let mut list = TopicPartitionList::new();
             list.add_partition(self.topic, self.partition);
             // A coordinator that is being elected answers late.
             let timeout = timeout.max(Duration::from_secs(2)).min(PATIENCE);
-            only(self.connection.consumer().committed_offsets(list, timeout))
+            only(self.reading.consumer().committed_offsets(list, timeout))
         })
     }
 
@@ -318,10 +324,10 @@ impl Partition<'_> {
     /// As for [`Connection::ask`].
     pub fn at_time(&self, millis: i64) -> Result<Option<i64>> {
         let what = format!("the offset of {}/{} by time is not told", self.topic, self.partition);
-        self.connection.ask(what, |timeout| {
+        self.asking.ask(what, |timeout| {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(self.topic, self.partition, Offset::Offset(millis))?;
-            only(self.connection.consumer().offsets_for_times(list, timeout))
+            only(self.asking.consumer().offsets_for_times(list, timeout))
         })
     }
 }
