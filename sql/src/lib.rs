@@ -29,6 +29,7 @@ mod functions;
 mod interval;
 mod job;
 mod lower;
+mod nested;
 mod nullability;
 mod query;
 mod relation;

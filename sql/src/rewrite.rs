@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CeilFloorKind, CharacterLength, DataType, DateTimeField,
+    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, CharacterLength, DataType, DateTimeField,
     ExactNumberInfo, Expr, ExtractSyntax, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Interval, ObjectName,
     ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
@@ -442,6 +442,7 @@ impl VisitorMut for Rewriter<'_> {
             } => {
                 *expression = day_of_week(expr);
             }
+            Expr::CompoundFieldAccess { access_chain, .. } => quote_fields(access_chain),
             Expr::Cast { data_type, .. } => {
                 if let Some((function, length)) = text_length(data_type) {
                     *data_type = DataType::Varchar(None);
@@ -490,6 +491,18 @@ fn name_repeated_items(select: &mut Select) {
             *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
         } else {
             seen.push(written);
+        }
+    }
+}
+
+/// `items[1].sku`: behind a subscript the planner takes names of fields as strings only.
+fn quote_fields(access_chain: &mut [AccessExpr]) {
+    let behind = access_chain.iter_mut().skip_while(|a| !matches!(a, AccessExpr::Subscript(_)));
+    for access in behind {
+        if let AccessExpr::Dot(field @ Expr::Identifier(_)) = access
+            && let Expr::Identifier(name) = &*field
+        {
+            *field = text(&name.value);
         }
     }
 }

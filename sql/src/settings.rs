@@ -8,7 +8,10 @@ use crate::diagnostic::{Fallible, Problem};
 use crate::token::Name;
 
 /// Settings and what their values are.
-const KNOWN: [(&str, Value); 7] = [
+const KNOWN: [(&str, Value); 10] = [
+    ("dead-letters", Value::Text),
+    ("dead-letters.delivery-guarantee", Value::Text),
+    ("dead-letters.headers", Value::Text),
     ("execution.checkpointing.dir", Value::Text),
     ("execution.checkpointing.interval", Value::Duration),
     ("execution.runtime-mode", Value::One("streaming")),

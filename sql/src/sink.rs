@@ -14,6 +14,7 @@ use tidemill_core::graph::NodeId;
 use crate::catalog::Table;
 use crate::diagnostic::{Fallible, Problem};
 use crate::lower::Query;
+use crate::nested::physical_cast;
 use crate::nullability::can_be_null;
 use crate::relation::{NOT_AGGREGATED, Rows};
 use crate::token::{Name, is_word};
@@ -99,10 +100,13 @@ pub(crate) fn project(
                 let given = expr
                     .data_type(&input)
                     .map_err(|error| crate::explain_error::problem(&error, query.tokens))?;
-                if given == *field.data_type() {
+                let wanted = field.data_type();
+                if given == *wanted {
                     expr
+                } else if let Some(cast) = physical_cast(&expr, &given, wanted) {
+                    cast
                 } else {
-                    Arc::new(CastExpr::new(expr, field.data_type().clone(), None))
+                    Arc::new(CastExpr::new(expr, wanted.clone(), None))
                 }
             }
         };
@@ -172,15 +176,15 @@ fn is_implicit(from: &DataType, to: &DataType) -> bool {
         (Timestamp(..), Timestamp(..)) => true,
         (Date32, Timestamp(_, None)) => true,
         (Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
-        (List(from) | LargeList(from), List(to)) => {
+        (List(from) | LargeList(from), List(to)) | (Map(from, _), Map(to, _)) => {
             from.data_type() == to.data_type() || is_implicit(from.data_type(), to.data_type())
         }
         (Struct(from), Struct(to)) => {
+            // Fields go by position, whatever they are called.
             from.len() == to.len()
                 && from.iter().zip(to).all(|(from, to)| {
-                    from.name() == to.name()
-                        && (from.data_type() == to.data_type()
-                            || is_implicit(from.data_type(), to.data_type()))
+                    from.data_type() == to.data_type()
+                        || is_implicit(from.data_type(), to.data_type())
                 })
         }
         (Decimal128(digits, scale), Decimal128(to_digits, to_scale)) => {

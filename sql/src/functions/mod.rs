@@ -4,6 +4,7 @@
 //! Invariant: a function here is a pure function of its arguments. Whatever looks at a clock or a
 //! random number is refused by name, because output must be the same in every run.
 
+mod access;
 mod datetime;
 mod pattern;
 mod strict;
@@ -156,6 +157,7 @@ pub(crate) fn planner_name(flink: &str) -> Option<&'static str> {
 /// What turns syntax that is no plain call (`EXTRACT`, `a[1]`, `row.field`) into functions.
 pub(crate) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![
+        Arc::new(access::AccessPlanner),
         Arc::new(datafusion_functions_nested::planner::NestedFunctionPlanner),
         Arc::new(datafusion_functions_nested::planner::FieldAccessPlanner),
         Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
@@ -298,6 +300,7 @@ const FLINK: &[&str] = &[
     "REVERSE",
     "RIGHT",
     "ROUND",
+    "ROW",
     "RPAD",
     "RTRIM",
     "SHA224",

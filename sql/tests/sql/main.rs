@@ -6,4 +6,5 @@ mod support;
 
 mod functions;
 mod goldens;
+mod nested;
 mod results;
