@@ -7,31 +7,33 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{Graph, NodeKind, Port, SourceNode, TimeAttribute};
+use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::{Error, Result};
 use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary};
 use tidemill_sql::Registry;
 
 use crate::stream::{Draft, Stream};
-use crate::{dead_letters, settings};
+use crate::{DeadLetters, dead_letters, settings};
 
 /// A job that is being built.
 pub struct Job {
     draft: Arc<Mutex<Draft>>,
     settings: JobSettings,
+    dead_letters: Option<DeadLetters>,
 }
 
 impl Job {
     /// A job without anything in it. Its checkpoints are found by the name.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { draft: Arc::default(), settings: JobSettings::named(name) }
+        Self { draft: Arc::default(), settings: JobSettings::named(name), dead_letters: None }
     }
 
     /// A job from a graph that another front-end has made.
     pub fn from_graph(graph: Graph, settings: JobSettings) -> Self {
         let sources = 0..graph.nodes().len();
         let draft = Draft { graph, say_on_error: sources.collect(), ..Draft::default() };
-        Self { draft: Arc::new(Mutex::new(draft)), settings }
+        Self { draft: Arc::new(Mutex::new(draft)), settings, dead_letters: None }
     }
 
     /// A job from the text of a job file. What it `SET`s holds; `${NAME}` in its literals is taken
@@ -72,12 +74,13 @@ impl Job {
         };
         let mut planned = plan(registry)?;
         let settings = settings::from_set(&planned.settings, Path::new(file))?;
-        if settings.checkpoints.is_some() {
-            // Only the text itself says whether there are checkpoints, and with them bad records
-            // are kept unless a table says otherwise: plan it again, knowing that.
+        let dead_letters = settings::dead_letters(&planned.settings)?;
+        if settings.checkpoints.is_some() || dead_letters.is_some() {
+            // Only the text itself says whether there are checkpoints or a place for dead letters, and
+            // with them bad records are kept unless a table says otherwise: plan it again, knowing that.
             planned = plan(&registry.clone().with_default_on_error(OnError::DeadLetter))?;
         }
-        Ok(Self::from_graph(planned.graph, settings))
+        Ok(Self { dead_letters, ..Self::from_graph(planned.graph, settings) })
     }
 
     /// Reads a source.
@@ -113,6 +116,13 @@ impl Job {
         self
     }
 
+    /// Dead letters go there (`kafka://HOST:PORT/TOPIC`, or a folder) instead of a folder beside the
+    /// checkpoints. Bad records are then kept, with checkpoints or without, unless a source says otherwise.
+    pub fn dead_letters(&mut self, place: impl Into<DeadLetters>) -> &mut Self {
+        self.dead_letters = Some(place.into());
+        self
+    }
+
     /// All settings.
     pub fn settings(&mut self) -> &mut JobSettings {
         &mut self.settings
@@ -136,16 +146,26 @@ impl Job {
     /// A mistake in the graph or the settings, a checkpoint of another query, another instance that
     /// runs, or a source or sink that cannot be opened.
     pub fn start(&self) -> Result<JobHandle> {
-        let mut graph = self.graph()?;
-        self.decide_on_errors(&mut graph);
-        let folder = dead_letters::folder(&self.settings.name, self.settings.checkpoints.as_ref());
-        dead_letters::connect(&mut graph, &folder);
-        tidemill_runtime::start(graph, self.settings.clone())
+        tidemill_runtime::start(self.complete_graph()?, self.settings.clone())
     }
 
-    /// Where there are checkpoints, dead letters can be kept exactly; so they are.
+    fn dead_letter_sink(&self) -> Result<Arc<dyn Sink>> {
+        let JobSettings { name, checkpoints, .. } = &self.settings;
+        dead_letters::sink(self.dead_letters.as_ref(), name, checkpoints.as_ref())
+    }
+
+    /// The graph with an edge for every dead letter, as it is run.
+    pub(crate) fn complete_graph(&self) -> Result<Graph> {
+        let mut graph = self.graph()?;
+        self.decide_on_errors(&mut graph);
+        dead_letters::connect(&mut graph, self.dead_letter_sink()?);
+        Ok(graph)
+    }
+
+    /// Where there are checkpoints, dead letters can be kept exactly, and where a place is named, they are
+    /// wanted; so they are kept.
     fn decide_on_errors(&self, graph: &mut Graph) {
-        if self.settings.checkpoints.is_none() {
+        if self.settings.checkpoints.is_none() && self.dead_letters.is_none() {
             return;
         }
         let said = &self.draft.lock().say_on_error;

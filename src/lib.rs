@@ -64,6 +64,7 @@ pub use tidemill_print as print;
 pub use tidemill_runtime as runtime;
 pub use tidemill_sql as sql;
 
+pub use dead_letters::DeadLetters;
 pub use expr::IntoExpr;
 pub use job::Job;
 pub use stream::{Keyed, Stream, Windowed};

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use tidemill_core::table::parse_duration;
 use tidemill_core::{Error, Result};
+use tidemill_kafka::dead_letter::HeaderNames;
 use tidemill_runtime::{CheckpointSettings, JobSettings};
+
+use crate::DeadLetters;
 
 /// From the start of one checkpoint to the next, if nothing else is said.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,6 +27,34 @@ pub(crate) fn from_set(set: &BTreeMap<String, String>, file: &Path) -> Result<Jo
     settings.checkpoints =
         get("execution.checkpointing.dir").map(|url| CheckpointSettings::new(url, interval));
     Ok(settings)
+}
+
+/// Where the job's dead letters go, where it says so.
+pub(crate) fn dead_letters(set: &BTreeMap<String, String>) -> Result<Option<DeadLetters>> {
+    const HEADERS: &str = "dead-letters.headers";
+    const GUARANTEE: &str = "dead-letters.delivery-guarantee";
+    let get = |key: &str| set.get(key).map(String::as_str);
+    let Some(url) = get("dead-letters") else {
+        return match [HEADERS, GUARANTEE].into_iter().find(|key| set.contains_key(*key)) {
+            Some(key) => {
+                let message = format!("'{key}' needs 'dead-letters': SET where they go, too");
+                Err(Error::option(key, message))
+            }
+            None => Ok(None),
+        };
+    };
+    let mut place = DeadLetters::at(url);
+    if let Some(names) = get(HEADERS) {
+        place = place.headers(HeaderNames::parse(names)?);
+    }
+    match get(GUARANTEE) {
+        None | Some("exactly-once") => {}
+        Some("at-least-once") => place = place.at_least_once(),
+        Some(text) => return Err(bad(text, GUARANTEE, "'exactly-once' or 'at-least-once'")),
+    }
+    // Says now what is wrong with it.
+    place.sink()?;
+    Ok(Some(place))
 }
 
 /// From the start of one checkpoint to the next.

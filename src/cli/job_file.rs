@@ -14,7 +14,7 @@ use tidemill_runtime::{CheckpointSettings, JobSettings};
 use tidemill_sql::{PlannedJob, Registry};
 
 use super::{Failure, OutputFormat};
-use crate::{Job, dead_letters, explain, settings};
+use crate::{DeadLetters, Job, explain, settings};
 
 /// A job file and what overrides its settings.
 #[derive(Debug, Clone, Args)]
@@ -71,6 +71,8 @@ pub struct LoadedJob {
     pub plan: PlannedJob,
     /// The settings.
     pub settings: JobSettings,
+    /// Where dead letters go, where the file says so.
+    pub dead_letters: Option<DeadLetters>,
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -114,13 +116,14 @@ impl JobFileArgs {
         let variable = |name: &str| std::env::var(name).ok();
         let mut plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
         let settings = self.settings(&plan.settings)?;
-        if settings.checkpoints.is_some() {
-            // Only the file itself says whether there are checkpoints, and with them bad records
-            // are kept unless a table says otherwise: plan it again, knowing that.
+        let dead_letters = settings::dead_letters(&plan.settings)?;
+        if settings.checkpoints.is_some() || dead_letters.is_some() {
+            // Only the file itself says whether there are checkpoints or a place for dead letters, and
+            // with them bad records are kept unless a table says otherwise: plan it again, knowing that.
             let registry = registry.with_default_on_error(OnError::DeadLetter);
             plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
         }
-        Ok(LoadedJob { plan, settings })
+        Ok(LoadedJob { plan, settings, dead_letters })
     }
 
     fn settings(&self, set: &BTreeMap<String, String>) -> Result<JobSettings> {
@@ -140,7 +143,11 @@ impl JobFileArgs {
 impl LoadedJob {
     /// The job, ready to start.
     pub fn job(self) -> Job {
-        Job::from_graph(self.plan.graph, self.settings)
+        let mut job = Job::from_graph(self.plan.graph, self.settings);
+        if let Some(place) = self.dead_letters {
+            job.dead_letters(place);
+        }
+        job
     }
 }
 
@@ -154,14 +161,12 @@ pub fn check(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let mut loaded = args.file.load()?;
-    let checkpoints = loaded.settings.checkpoints.as_ref();
-    let folder = dead_letters::folder(&loaded.settings.name, checkpoints);
-    dead_letters::connect(&mut loaded.plan.graph, &folder);
+    let loaded = args.file.load()?;
     let checkpointed = loaded.settings.checkpoints.is_some();
+    let graph = loaded.job().complete_graph()?;
     match args.format {
-        Drawing::Text => print!("{}", explain::text(&loaded.plan.graph, checkpointed)),
-        Drawing::Mermaid => print!("{}", explain::mermaid(&loaded.plan.graph, checkpointed)),
+        Drawing::Text => print!("{}", explain::text(&graph, checkpointed)),
+        Drawing::Mermaid => print!("{}", explain::mermaid(&graph, checkpointed)),
     }
     Ok(())
 }
