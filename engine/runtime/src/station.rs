@@ -474,7 +474,7 @@ impl Station {
     }
 
     fn finish_when_ended(&mut self, emitted: &mut Emitted) {
-        if self.raising.is_none() && self.ended.iter().all(|ended| *ended) {
+        if !self.finished && self.raising.is_none() && self.ended.iter().all(|ended| *ended) {
             self.finished = true;
             emitted.push((Port::Main, Element::End));
         }
