@@ -171,7 +171,8 @@ impl Column {
         Ok(())
     }
 
-    /// A value that nobody sees: null where that is allowed, else anything.
+    /// A null, also in a NOT NULL column below a struct that is null: who looks at such a column
+    /// without its struct must not take anything for a value.
     fn append_filler(&mut self) {
         match &mut self.values {
             Values::Boolean(values) => values.push(false),
@@ -183,7 +184,7 @@ impl Column {
             Values::List { ends, item } => ends.push(item.len() as i32),
             Values::Map { ends, key, .. } => ends.push(key.len() as i32),
         }
-        self.nulls.append(!self.field.is_nullable());
+        self.nulls.append_null();
     }
 
     /// Appends the value that `text` stands for, as text formats write it.

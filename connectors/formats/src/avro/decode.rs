@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::{Error, ErrorKind, Result};
 
-use super::plan::{Plan, Reader, RecordReader, Root, Target};
+use super::plan::{Default, Plan, Reader, RecordReader, Root, Target};
 use super::schema::{Kind, Schema, Type};
 use super::wire::Wire;
 use crate::Decoder;
@@ -172,7 +172,9 @@ fn read_record(
         let column = &mut record.columns[absent.column];
         match &absent.default {
             None => column.append_null(),
-            Some((bytes, reader, schema)) => read(&mut Wire::new(bytes), reader, column, schema),
+            Some(Default { bytes, reader, schema }) => {
+                read(&mut Wire::new(bytes), reader, column, schema)
+            }
         }
         .map_err(|bad| bad.inside(format_args!(".{}", record.names[absent.column])))?;
     }

@@ -45,10 +45,17 @@ pub(super) enum Target {
     Skip(Type),
 }
 
-/// A column that no field fills: null, or the default of the reader's schema, encoded.
+/// A column that no field fills: null, or the default of the reader's schema.
 pub(super) struct Absent {
     pub(super) column: usize,
-    pub(super) default: Option<(Vec<u8>, Reader, Arc<Schema>)>,
+    pub(super) default: Option<Default>,
+}
+
+/// A default, encoded, and how it is read.
+pub(super) struct Default {
+    pub(super) bytes: Vec<u8>,
+    pub(super) reader: Reader,
+    pub(super) schema: Arc<Schema>,
 }
 
 /// How a value is read into its column.
@@ -264,15 +271,11 @@ fn item_hint(hint: Hint) -> Hint {
     }
 }
 
-fn absent_default(
-    schema: &Arc<Schema>,
-    field: &Field,
-    column: &Column,
-) -> Fit<Option<(Vec<u8>, Reader, Arc<Schema>)>> {
+fn absent_default(schema: &Arc<Schema>, field: &Field, column: &Column) -> Fit<Option<Default>> {
     let Some(value) = &field.default else { return Ok(None) };
     let bytes = default_bytes(schema, &field.data_type, value).map_err(Bad::new)?;
     let reader = Resolver { writer: schema }.value(&field.data_type, column, None)?;
-    Ok(Some((bytes, reader, schema.clone())))
+    Ok(Some(Default { bytes, reader, schema: schema.clone() }))
 }
 
 /// An `int` or `long` as a value of `to`. Where the schema does not say what it means, time is in

@@ -170,6 +170,14 @@ fn missing_values_of_not_null_columns_are_a_reason() {
 }
 
 #[test]
+fn nothing_is_seen_below_a_row_that_is_null() {
+    let inner = Fields::from(vec![Field::new("n", DataType::Int64, false)]);
+    let rows = one(&[("row", DataType::Struct(inner))], "{}");
+    assert!(rows.column(0).is_null(0));
+    assert!(rows.column(0).as_struct().column(0).is_null(0));
+}
+
+#[test]
 fn timestamps_are_text_of_either_standard_or_epoch_milliseconds() {
     let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     for (text, expected) in [
