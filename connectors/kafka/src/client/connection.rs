@@ -5,6 +5,7 @@
 //! off before the partition is assigned.
 
 use std::collections::HashMap;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use parking_lot::Mutex;
+use rdkafka::bindings as ffi;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tidemill_core::{Error, Result};
 
@@ -117,6 +119,28 @@ impl Connection {
 
     pub fn events(&self) -> &Events {
         &self.consumer.context().events
+    }
+
+    /// Commits offsets for the group, and does not wait for the answer: it comes to the context.
+    ///
+    /// # Errors
+    /// What the library knows without asking a broker.
+    pub fn commit(&self, offsets: &TopicPartitionList) -> KafkaResult<()> {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client lives; the list is copied; the queue is the consumer's own, which the
+        // serving thread polls, and the reference to it is given back. rdkafka's own way gives no
+        // answer: librdkafka makes an event of it only where a queue is named.
+        let code = unsafe {
+            let queue = ffi::rd_kafka_queue_get_consumer(client);
+            let code =
+                ffi::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut());
+            ffi::rd_kafka_queue_destroy(queue);
+            code
+        };
+        match RDKafkaErrorCode::from(code) {
+            RDKafkaErrorCode::NoError => Ok(()),
+            code => Err(KafkaError::ConsumerCommit(code)),
+        }
     }
 
     /// The offset that the brokers have confirmed for the group, since the connection was made.

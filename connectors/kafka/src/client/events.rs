@@ -22,6 +22,10 @@ use super::token::TokenSource;
 /// How often in a row a cluster that has let the client in before may refuse it.
 const PATIENCE: u32 = 3;
 
+/// How often brokers hang up on a client that has heard nothing yet before it is a refusal: once may be
+/// a broker that starts.
+const HANG_UPS: u32 = 2;
+
 /// What a client has said.
 pub struct Events {
     /// Who: `source orders`.
@@ -42,6 +46,8 @@ struct State {
     /// How often in a row credentials or certificates were refused, and why.
     refused: u32,
     refusal: String,
+    /// How often brokers have hung up before they had said anything.
+    hung_up: u32,
     /// The last trouble, in librdkafka's words.
     last: Option<String>,
 }
@@ -65,6 +71,11 @@ impl Events {
 
     /// A log line of librdkafka.
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // A connection that ends is no error to the library, and yet may be all there is to say.
+        if facility == "FAIL" {
+            let line = line.split_once("]: ").map_or(line, |(_, line)| line);
+            self.connection_failed(line);
+        }
         let name = &self.name;
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -78,6 +89,22 @@ impl Events {
                 tracing::trace!("{name}: {facility} {line}");
             }
         }
+    }
+
+    /// A connection has failed or was closed.
+    fn connection_failed(&self, line: &str) {
+        let mut state = self.state.lock();
+        self.is_uneasy.store(true, Ordering::Relaxed);
+        // Brokers hang up on a client that speaks in the clear where they expect TLS.
+        if !state.has_answered && line.contains("in state APIVERSION_QUERY") {
+            state.hung_up += 1;
+            if state.hung_up == HANG_UPS {
+                state.refused += 1;
+                state.refusal =
+                    format!("{line}; do they want TLS ('properties.security.protocol')?");
+            }
+        }
+        state.last = Some(line.to_owned());
     }
 
     /// An error that is nobody's answer.

@@ -24,6 +24,8 @@ mod reader;
 mod records;
 pub(crate) mod session;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 use tidemill_core::source::SplitId;
@@ -213,7 +213,7 @@ impl Session {
                 return Err(error::from_kafka(&error, split));
             }
         }
-        if let Err(error) = connection.consumer().commit(&list, CommitMode::Async) {
+        if let Err(error) = connection.commit(&list) {
             // The group's offsets are for people to look at; the next checkpoint tells them again.
             tracing::warn!("{}: the group's offsets were not committed: {error}", self.name());
         }

@@ -1,0 +1,7 @@
+//! The source against a real broker: every test has topics of its own.
+
+mod broker;
+mod modes;
+mod records;
+mod security;
+mod topics;
