@@ -10,8 +10,10 @@
 
 mod bench;
 mod checkpoint;
+mod dlq;
 mod generate;
 mod job_file;
+mod lag;
 mod progress;
 mod run;
 mod summary;
@@ -49,6 +51,10 @@ enum Command {
     Explain(job_file::ExplainArgs),
     /// Look at the checkpoints of jobs.
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Look at dead letters, and send their records again.
+    Dlq(dlq::DlqArgs),
+    /// Show how far the group of a job is behind in each partition that it reads.
+    Lag(lag::LagArgs),
     /// Measure throughput and emit delay beside yardsticks, with equal results checked.
     Bench(bench::BenchArgs),
     /// Send generated events to a topic, a file or standard output.
@@ -99,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => (job_file::check(&args), args.output),
         Command::Explain(args) => (job_file::explain(&args), OutputFormat::Text),
         Command::Checkpoint(args) => (checkpoint::run(&args), args.output),
+        Command::Dlq(args) => (dlq::run(&args), args.output),
+        Command::Lag(args) => (lag::run(&args), args.output),
         Command::Bench(args) => (bench::run(&args), args.output),
         Command::Generate(args) => (generate::run(&args), args.output),
         Command::Completions { shell } => {

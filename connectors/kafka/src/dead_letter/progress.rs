@@ -3,7 +3,7 @@
 //!
 //! Invariant: an offset is replayed when it is below the committed one or named in the metadata.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use tidemill_core::{Error, Result};
@@ -14,13 +14,16 @@ const VERSION: &str = "tidemill-replayed:";
 /// As much metadata as a broker takes if it is not configured otherwise.
 const METADATA_MAX: usize = 4096;
 
+/// What a run takes of it at most: two numbers of 19 digits and two signs.
+const RUN_MAX: usize = 40;
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// All letters below were replayed.
     next: i64,
-    /// Letters from `next` on that were.
-    beyond: BTreeSet<i64>,
+    /// Runs of letters from `next` on that were: their beginnings and ends.
+    beyond: BTreeMap<i64, i64>,
 }
 
 impl Progress {
@@ -29,7 +32,7 @@ impl Progress {
     /// # Errors
     /// Metadata that is not of this program: the group is somebody else's.
     pub fn committed(offset: i64, metadata: &str) -> Result<Self> {
-        let mut progress = Self { next: offset.max(0), beyond: BTreeSet::new() };
+        let mut progress = Self { next: offset.max(0), beyond: BTreeMap::new() };
         if metadata.is_empty() {
             return Ok(progress);
         }
@@ -47,7 +50,7 @@ impl Progress {
             let (gap, length) = run.split_once('+')?;
             let start = at.checked_add(gap.parse().ok()?)?;
             at = start.checked_add(length.parse().ok()?)?;
-            self.beyond.extend(start..at);
+            self.beyond.insert(start, at);
         }
         Some(())
     }
@@ -57,43 +60,49 @@ impl Progress {
         self.next
     }
 
-    /// The metadata to commit with it: runs of replayed letters, each with the gap before it.
+    /// The metadata to commit with it: each run's distance from the one before, and its length.
     pub fn metadata(&self) -> String {
         let mut text = VERSION.to_owned();
         let mut at = self.next;
-        let mut offsets = self.beyond.iter().copied().peekable();
-        while let Some(start) = offsets.next() {
-            let mut end = start + 1;
-            while offsets.next_if_eq(&end).is_some() {
-                end += 1;
-            }
+        for (start, end) in &self.beyond {
             // Writing to a String cannot fail.
             let _ = write!(text, "{}+{},", start - at, end - start);
-            at = end;
+            at = *end;
         }
         text
     }
 
-    /// Whether there is room for letters beyond further gaps.
-    pub fn has_room(&self) -> bool {
-        // A run takes at most two numbers of 19 digits and two signs.
-        self.metadata().len() + 40 <= METADATA_MAX
+    /// Whether there is room for so many more runs.
+    pub fn has_room(&self, runs: usize) -> bool {
+        self.metadata().len() + runs * RUN_MAX <= METADATA_MAX
     }
 
     /// Whether a letter was replayed.
     pub fn contains(&self, offset: i64) -> bool {
-        offset < self.next || self.beyond.contains(&offset)
+        let before = self.beyond.range(..=offset).next_back();
+        offset < self.next || before.is_some_and(|(_, end)| offset < *end)
     }
 
-    /// A letter was replayed. `waiting` is the first that was not, or where letters end.
+    /// A letter was replayed.
     pub fn add(&mut self, offset: i64) {
-        self.beyond.insert(offset);
+        if self.contains(offset) {
+            return;
+        }
+        let end = self.beyond.remove(&(offset + 1)).unwrap_or(offset + 1);
+        match self.beyond.range_mut(..offset).next_back() {
+            Some((_, before)) if *before == offset => *before = end,
+            _ => {
+                self.beyond.insert(offset, end);
+            }
+        }
     }
 
     /// All letters below `first_waiting` were replayed: what is named below is not needed any more.
     pub fn advance(&mut self, first_waiting: i64) {
         self.next = self.next.max(first_waiting);
-        self.beyond = self.beyond.split_off(&self.next);
+        let runs = std::mem::take(&mut self.beyond).into_iter();
+        let above = runs.filter(|(_, end)| *end > self.next);
+        self.beyond = above.map(|(start, end)| (start.max(self.next), end)).collect();
     }
 }
 
@@ -104,7 +113,7 @@ mod tests {
     #[test]
     fn what_was_replayed_is_known_again() {
         let mut progress = Progress::committed(5, "").unwrap();
-        for offset in [5, 6, 9, 10, 11, 40] {
+        for offset in [6, 5, 9, 11, 10, 40, 40] {
             progress.add(offset);
         }
         progress.advance(7);
@@ -127,10 +136,10 @@ mod tests {
         }
         let mut progress = Progress::default();
         let mut offset = 0;
-        while progress.has_room() {
+        while progress.has_room(1) {
             offset += 1_000;
             progress.add(offset);
         }
-        assert!(progress.metadata().len() <= METADATA_MAX && offset > 500_000);
+        assert!(progress.metadata().len() <= METADATA_MAX && offset > 400_000);
     }
 }

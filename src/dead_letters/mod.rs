@@ -1,4 +1,17 @@
-//! Where dead letters go: a topic, or a folder of NDJSON files, by default beside the checkpoints.
+//! Where dead letters go: a topic, or a folder of NDJSON files, by default beside the checkpoints; and what
+//! `tidemill dlq` does with them there.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `shelf`, `folder` | letters where they lie |
+//! | `filter` | which are meant |
+//! | `replay`, `destination` | sending their records again |
+
+mod destination;
+mod filter;
+mod folder;
+mod replay;
+mod shelf;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +23,11 @@ use tidemill_core::{Error, Result};
 use tidemill_files::FileSink;
 use tidemill_kafka::dead_letter::{Address, DeadLetterSink, HeaderNames};
 use tidemill_runtime::CheckpointSettings;
+
+pub(crate) use self::destination::Destination;
+pub(crate) use self::filter::{Filter, Since};
+pub(crate) use self::replay::{Replay, Replayed};
+pub(crate) use self::shelf::{Found, LetterId, Shelf};
 
 /// A place for a job's dead letters: `kafka://HOST:PORT,…/TOPIC`, or a folder.
 ///
