@@ -13,14 +13,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use tidemill_core::retry::Backoff;
 use tidemill_core::sink::{SinkCommitter, Staged};
 use tidemill_core::time::Clock;
-use tidemill_core::{Epoch, ErrorKind, Result};
+use tidemill_core::{Epoch, Error, ErrorKind, Result};
 
 use super::staged::StagedReader;
 use super::topic::START_TIMEOUT;
-use super::transaction::{Assigned, Step, Transactions};
+use super::transaction::{Assigned, Failed, Step, Transactions};
 use super::witness::Witnesses;
 use crate::client::properties::ClientProperties;
 use crate::partitioner::{Partitioner, Partitioning};
@@ -124,7 +125,7 @@ impl TransactionCommitter {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let failed = match self.attempt(epoch, staged, &assigned, &marker) {
+            let failed = match self.attempt(Step::Commit, epoch, staged, &assigned, &marker) {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
@@ -146,39 +147,51 @@ impl TransactionCommitter {
         }
     }
 
+    /// The steps of a transaction, up to and including `until`.
     fn attempt(
-        &mut self,
+        &self,
+        until: Step,
         epoch: Epoch,
         staged: &[StagedReader],
         assigned: &Assigned,
-        marker: &rdkafka::TopicPartitionList,
-    ) -> Result<(), super::transaction::Failed> {
-        self.transactions.begin()?;
-        self.transactions.produce(epoch, staged, assigned)?;
-        self.transactions.mark(marker, &self.witnesses)?;
-        self.transactions.commit()
+        marker: &TopicPartitionList,
+    ) -> Result<(), Failed> {
+        for step in Step::ALL {
+            match step {
+                Step::Begin => self.transactions.begin()?,
+                Step::Produce => self.transactions.produce(epoch, staged, assigned)?,
+                Step::Mark => self.transactions.mark(marker, &self.witnesses)?,
+                Step::Commit => self.transactions.commit()?,
+            }
+            if step == until {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    fn give_up(
-        &self,
-        error: tidemill_core::Error,
-        attempts: u32,
-        epoch: Epoch,
-    ) -> tidemill_core::Error {
+    /// Dies in the middle of a commit, right after a step.
+    #[cfg(test)]
+    pub(super) fn die_after(mut self, step: Step, epoch: Epoch, staged: &[Staged]) {
+        let staged: Vec<_> =
+            staged.iter().map(|staged| StagedReader::new(staged).unwrap()).collect();
+        let assigned = self.assign(&staged).unwrap();
+        let marker = self.witnesses.marker(&self.job, epoch, 0).unwrap();
+        self.attempt(step, epoch, &staged, &assigned, &marker).unwrap();
+        self.transactions.flush();
+    }
+
+    fn give_up(&self, error: Error, attempts: u32, epoch: Epoch) -> Error {
         let kind = match error.kind() {
+            ErrorKind::Fenced => return error,
             ErrorKind::Transient | ErrorKind::Permanent => ErrorKind::External,
             kind => kind,
         };
-        if kind == ErrorKind::Fenced {
-            return error;
-        }
-        tidemill_core::Error::new(
-            kind,
-            format!(
-                "epoch {epoch} could not be committed in {attempts} attempts: {error}. Nothing is lost: \
-                 its output is in the checkpoint, and is committed when the job is started again"
-            ),
-        )
+        let message = format!(
+            "epoch {epoch} could not be committed in {attempts} attempts: {error}. Nothing is lost: its \
+             output is in the checkpoint, and is committed when the job is started again"
+        );
+        Error::new(kind, message)
     }
 }
 

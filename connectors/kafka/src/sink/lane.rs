@@ -33,6 +33,8 @@ pub(crate) struct Lane {
     bytes: AtomicUsize,
     refused: Mutex<Vec<Refused>>,
     waker: Waker,
+    /// How often something has changed that somebody may wait for.
+    changes: Mutex<u64>,
     changed: Condvar,
 }
 
@@ -43,6 +45,7 @@ impl Lane {
             bytes: AtomicUsize::new(0),
             refused: Mutex::default(),
             waker,
+            changes: Mutex::new(0),
             changed: Condvar::new(),
         }
     }
@@ -87,20 +90,24 @@ impl Lane {
 
     pub fn wake(&self) {
         self.waker.wake_by_ref();
-        // Under the lock, so that one who is about to wait has not looked yet, or hears it.
-        let _unseen = self.refused.lock();
+        *self.changes.lock() += 1;
         self.changed.notify_all();
     }
 
     /// Waits until `done`, or for `patience`; whether it is done.
     pub fn wait(&self, patience: Duration, done: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + patience;
-        let mut refused = self.refused.lock();
-        while !done() {
-            if self.changed.wait_until(&mut refused, deadline).timed_out() {
+        loop {
+            // No lock is held while `done` looks: it takes others.
+            let seen = *self.changes.lock();
+            if done() {
+                return true;
+            }
+            let mut changes = self.changes.lock();
+            if *changes == seen && self.changed.wait_until(&mut changes, deadline).timed_out() {
+                drop(changes);
                 return done();
             }
         }
-        true
     }
 }

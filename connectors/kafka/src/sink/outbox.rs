@@ -85,6 +85,8 @@ pub(crate) struct Outbox {
     alone: bool,
     /// What is in the client's queue is to come back, so that it does not overtake.
     recall: bool,
+    /// What the last failed attempt ended with.
+    last: String,
     finished: Option<Finished>,
 }
 
@@ -98,6 +100,7 @@ impl Outbox {
             resume_at: None,
             alone: false,
             recall: false,
+            last: String::new(),
             finished: None,
         }
     }
@@ -138,10 +141,11 @@ impl Outbox {
             Returned::Suspect => held.ticket.alone = true,
             Returned::Failed => {
                 held.ticket.attempts += 1;
+                reason.clone_into(&mut self.last);
                 let spent = now.saturating_sub(held.ticket.sent_at);
                 match self.backoff.wait(held.ticket.attempts, spent, jitter) {
                     Some(wait) => resume_at = now + wait,
-                    None => self.give_up(spent, held.ticket.attempts, reason),
+                    None => self.give_up(spent),
                 }
                 if first_of_many {
                     self.breaker.failed(now);
@@ -155,14 +159,23 @@ impl Outbox {
         self.hold(held);
     }
 
-    fn give_up(&mut self, spent: Duration, attempts: u32, reason: &str) {
-        let seconds = spent.as_secs();
+    /// Gives up where the oldest record has waited for too long, whatever it waited for.
+    pub fn expire(&mut self, now: Duration) {
+        let Some(oldest) = self.held.values().next().filter(|_| self.is_troubled()) else { return };
+        let spent = now.saturating_sub(oldest.ticket.sent_at);
+        if spent >= self.backoff.deadline {
+            self.give_up(spent);
+        }
+    }
+
+    fn give_up(&mut self, spent: Duration) {
+        let (seconds, reason) = (spent.as_secs(), &self.last);
         self.fail(
             ErrorKind::External,
             format!(
-                "a record was not acknowledged within {seconds} s and {attempts} attempts, the last of \
-                 which ended with: {reason}. Nothing is lost: bring the broker back and start the job \
-                 again, or raise 'properties.delivery.timeout.ms'"
+                "a record was not acknowledged within {seconds} s; the last attempt ended with: \
+                 {reason}. Nothing is lost: bring the broker back and start the job again, or raise \
+                 'properties.delivery.timeout.ms'"
             ),
         );
     }
@@ -181,9 +194,12 @@ impl Outbox {
         self.breaker.succeeded();
     }
 
-    /// No broker can be reached.
+    /// No broker can be reached. Says nothing new to a breaker that is open: that it was not reached
+    /// meanwhile must not keep it open for ever.
     pub fn disconnected(&mut self, now: Duration) {
-        self.breaker.failed(now);
+        if self.breaker.state() == BreakerState::Closed {
+            self.breaker.failed(now);
+        }
     }
 
     pub fn breaker(&self) -> BreakerState {
@@ -276,9 +292,22 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_held_back_for_too_long_is_given_up_too() {
+        let mut outbox = outbox();
+        (0..BREAKER_THRESHOLD).for_each(|_| outbox.disconnected(SECOND));
+        let record = held(&mut outbox);
+        outbox.hold(record);
+        outbox.expire(59 * SECOND);
+        assert!(outbox.finished().is_none());
+        outbox.expire(60 * SECOND);
+        assert!(outbox.finished().is_some());
+    }
+
+    #[test]
     fn an_open_breaker_holds_all_back_and_then_lets_one_try() {
         let mut outbox = outbox();
         (0..BREAKER_THRESHOLD).for_each(|_| outbox.disconnected(SECOND));
+        outbox.disconnected(2 * SECOND);
         assert!(!outbox.passes());
         for _ in 0..3 {
             let record = held(&mut outbox);

@@ -32,7 +32,7 @@ use tidemill_core::{Error, ErrorKind, Result};
 use super::lane::{Lane, Refused};
 use super::outbox::{Held, Outbox, Returned, Ticket};
 use super::record::{Outgoing, Owned};
-use crate::client::error::{Failure, describe, from_kafka};
+use crate::client::error::{Failure, describe, from_code, from_kafka};
 use crate::client::events::Events;
 use crate::client::properties::ClientProperties;
 
@@ -41,6 +41,9 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long a record may take where the properties do not say: the Java client's default.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many milliseconds a topic may be unknown to the brokers before its records are given back.
+pub(crate) const TOPIC_PATIENCE: &str = "10000";
 
 /// How often the producer's thread looks after records that wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -249,6 +252,7 @@ impl Inner {
             ("enable.idempotence", idempotent),
             ("partitioner", "murmur2_random"),
             ("linger.ms", "5"),
+            ("topic.metadata.propagation.max.ms", TOPIC_PATIENCE),
             ("queue.buffering.max.kbytes", "131072"),
         ]);
         config.set("message.timeout.ms", attempt.to_string());
@@ -354,6 +358,7 @@ impl Inner {
             // Under the lock: what is sent meanwhile would be recalled with the rest.
             self.producer.purge(PurgeConfig::default().queue());
         }
+        outbox.expire(reports.clock.elapsed());
         let in_flight = || usize::try_from(self.producer.in_flight_count()).unwrap_or(0);
         while let Some(held) = outbox.next(reports.clock.elapsed(), in_flight()) {
             let Held { record, ticket } = held;
@@ -428,8 +433,8 @@ impl Reports {
         code: RDKafkaErrorCode,
         record: &Owned,
     ) {
-        let why = describe(code);
-        let message = format!("{}: cannot write to topic '{}': {why}", self.name, record.topic);
+        let what = format!("{}: cannot write to topic '{}'", self.name, record.topic);
+        let message = from_code(code, what).message().to_owned();
         let kind = match failure.kind() {
             // Of a record's fate only the table above decides.
             ErrorKind::Transient | ErrorKind::Permanent => ErrorKind::External,

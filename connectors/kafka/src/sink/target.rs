@@ -42,7 +42,6 @@ impl DeliveryGuarantee {
 const DEFAULT_PREFIX: &str = "tidemill";
 
 /// See the module.
-#[derive(Debug)]
 pub(crate) struct Target {
     pub topic: String,
     /// The `properties.*` of the table.
@@ -59,6 +58,17 @@ pub(crate) struct Target {
 struct Opened {
     topic: Topic,
     producer: Option<WeakProducer>,
+}
+
+/// Without the properties: some of them are secrets.
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target")
+            .field("topic", &self.topic)
+            .field("delivery", &self.delivery)
+            .field("partitioning", &self.partitioning)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Target {

@@ -19,7 +19,7 @@ use rdkafka::statistics::Statistics;
 use tidemill_core::record::Header;
 use tidemill_core::{Epoch, Error, ErrorKind, Result};
 
-use super::produce::headers;
+use super::produce::{TOPIC_PATIENCE, headers};
 use super::record::Outgoing;
 use super::staged::StagedReader;
 use super::topic::{START_TIMEOUT, partitions};
@@ -44,6 +44,10 @@ pub(crate) enum Step {
     Produce,
     Mark,
     Commit,
+}
+
+impl Step {
+    pub const ALL: [Self; 4] = [Self::Begin, Self::Produce, Self::Mark, Self::Commit];
 }
 
 /// A step that failed. The error is `Transient` where the transaction may be redone.
@@ -93,7 +97,8 @@ impl Transactions {
         properties: &ClientProperties,
     ) -> Result<Self> {
         let timeout = properties.get("transaction.timeout.ms").unwrap_or(TRANSACTION_TIMEOUT);
-        let mut config = properties.config(&[("linger.ms", "5")]);
+        let mut config = properties
+            .config(&[("linger.ms", "5"), ("topic.metadata.propagation.max.ms", TOPIC_PATIENCE)]);
         config
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", timeout)
@@ -209,6 +214,12 @@ impl Transactions {
     /// Makes all of it visible.
     pub fn commit(&self) -> Result<(), Failed> {
         self.step(Step::Commit, || self.producer.commit_transaction(CALL_TIMEOUT))
+    }
+
+    /// Waits until what was produced is in the log.
+    #[cfg(test)]
+    pub fn flush(&self) {
+        self.producer.flush(STEP_TIMEOUT).unwrap();
     }
 
     /// Leaves nothing of the transaction behind.
