@@ -50,6 +50,10 @@ pub(super) struct FieldPlan {
     pub(super) packed: bool,
     /// Of a value of its own.
     pub(super) wire_type: WireType,
+    /// What the field usually begins with: its number and how its value is laid out.
+    pub(super) tag: u64,
+    /// Whether the row being read has a value of it already.
+    pub(super) seen: bool,
 }
 
 pub(super) struct OneofPlan {
@@ -186,6 +190,9 @@ impl MessagePlan {
                 Some(data_type) => field_op(field, data_type, absent, &path)?,
                 None => (Op::Single(Single::Skip), Missing::Null),
             };
+            let wire_type =
+                Scalar::new(&field.kind()).map_or(WireType::Length, |scalar| scalar.wire_type());
+            let usual = if field.is_packed() { WireType::Length } else { wire_type };
             plan.fields.push(FieldPlan {
                 name: field.name().into(),
                 number: field.number(),
@@ -195,8 +202,9 @@ impl MessagePlan {
                 missing,
                 presence: field.supports_presence(),
                 packed: field.is_packed(),
-                wire_type: Scalar::new(&field.kind())
-                    .map_or(WireType::Length, |scalar| scalar.wire_type()),
+                wire_type,
+                tag: u64::from(field.number()) << 3 | usual as u64,
+                seen: false,
             });
         }
         plan.number_fields();
@@ -231,15 +239,17 @@ impl MessagePlan {
     /// Forgets the row being read.
     pub(super) fn reset(&mut self) {
         self.oneofs.iter_mut().for_each(|oneof| oneof.set = None);
-        self.fields.iter_mut().for_each(|field| field.op.reset());
+        self.fields.iter_mut().for_each(FieldPlan::reset);
     }
 }
 
-impl Op {
+impl FieldPlan {
+    /// Forgets the value of the row being read.
     pub(super) fn reset(&mut self) {
-        match self {
-            Self::Single(single) | Self::List(single) => single.reset(),
-            Self::Map(map) => {
+        self.seen = false;
+        match &mut self.op {
+            Op::Single(single) | Op::List(single) => single.reset(),
+            Op::Map(map) => {
                 map.entries.clear();
                 map.value.reset();
             }

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use super::plan::{MapPlan, MessagePlan, Missing, Nested, Op, Scalar, Single};
+use super::plan::{FieldPlan, MapPlan, MessagePlan, Missing, Nested, Op, Scalar, Single};
 use super::wire::{Reader, WireType, check_depth, unzigzag};
 use crate::column::{Bad, Column, Fit, Record, Temporal, Values};
 use crate::temporal;
@@ -34,34 +34,71 @@ fn message(
     depth: usize,
 ) -> Fit {
     check_depth(depth)?;
+    let mut next = 0;
     while !reader.is_empty() {
-        let (number, wire_type) = reader.tag()?;
-        let Some(index) = plan.find(number) else {
-            reader.skip(number, wire_type, depth)?;
-            continue;
+        let tag = reader.varint()?;
+        // Writers write fields in the order of their numbers, and mostly all of them.
+        let index = match plan.fields.get(next) {
+            Some(field) if field.tag == tag => next,
+            _ => {
+                let (number, wire_type) = reader.split_tag(tag)?;
+                match plan.find(number) {
+                    Some(index) => index,
+                    None => {
+                        reader.skip(number, wire_type, depth)?;
+                        continue;
+                    }
+                }
+            }
         };
+        next = index + 1;
         if plan.fields[index].oneof.is_some() {
             set_member(plan, record, row, index);
         }
         let field = &mut plan.fields[index];
         let Some(column) = field.column else {
+            let (number, wire_type) = reader.split_tag(tag)?;
             reader.skip(number, wire_type, depth)?;
             continue;
         };
-        let column = &mut record.columns[column];
-        let read = match &mut field.op {
-            Op::Single(single) => one(&mut reader, wire_type, single, column, row, depth),
-            Op::List(single) => some(&mut reader, wire_type, single, column, depth),
-            Op::Map(map) => expect(wire_type, WireType::Length).and_then(|()| {
-                map.entries.push(reader.message()?.position());
-                Ok(())
-            }),
-        };
+        let read = value(&mut reader, tag, field, &mut record.columns[column], row, depth);
         if let Err(bad) = read {
             return Err(bad.inside(format_args!(".{}", field.name)));
         }
     }
     Ok(())
+}
+
+/// A field's value, or one of its values.
+#[inline]
+fn value(
+    reader: &mut Reader<'_>,
+    tag: u64,
+    field: &mut FieldPlan,
+    column: &mut Column,
+    row: usize,
+    depth: usize,
+) -> Fit {
+    let again = std::mem::replace(&mut field.seen, true);
+    match &mut field.op {
+        Op::Single(Single::Scalar(scalar)) if tag == field.tag && !again => {
+            scalar.append(reader, column)
+        }
+        Op::Single(single) => {
+            let (_, wire_type) = reader.split_tag(tag)?;
+            one(reader, wire_type, single, column, again.then_some(row), depth)
+        }
+        Op::List(single) => {
+            let (_, wire_type) = reader.split_tag(tag)?;
+            some(reader, wire_type, single, column, depth)
+        }
+        Op::Map(map) => {
+            let (_, wire_type) = reader.split_tag(tag)?;
+            expect(wire_type, WireType::Length)?;
+            map.entries.push(reader.message()?.position());
+            Ok(())
+        }
+    }
 }
 
 /// The member of a `oneof` that is met now is the one that is set.
@@ -70,7 +107,7 @@ fn set_member(plan: &mut MessagePlan, record: &mut Record, row: usize, index: us
     let previous = plan.oneofs[oneof].set.replace(index);
     if let Some(previous) = previous.filter(|previous| *previous != index) {
         let field = &mut plan.fields[previous];
-        field.op.reset();
+        field.reset();
         if let Some(column) = field.column {
             record.columns[column].truncate(row);
         }
@@ -88,19 +125,18 @@ fn expect(found: WireType, wanted: WireType) -> Fit {
     )))
 }
 
-/// A value of its own, in place of one before it.
-#[inline]
+/// A value of its own, in place of the one that row `again` has already.
 fn one(
     reader: &mut Reader<'_>,
     wire_type: WireType,
     single: &mut Single,
     column: &mut Column,
-    row: usize,
+    again: Option<usize>,
     depth: usize,
 ) -> Fit {
     if let Single::Scalar(scalar) = single {
         expect(wire_type, scalar.wire_type())?;
-        if column.len() > row {
+        if let Some(row) = again {
             column.truncate(row);
         }
         return scalar.append(reader, column);
@@ -109,10 +145,11 @@ fn one(
     let inner = reader.message()?;
     match single {
         Single::Scalar(_) | Single::Skip => Ok(()),
-        Single::Wrapper(scalar) => wrapper(inner, scalar, column, row, depth),
-        Single::Timestamp => timestamp(inner, column, row, depth),
-        Single::Duration => duration(inner, column, row, depth),
+        Single::Wrapper(scalar) => wrapper(inner, scalar, column, again.is_some(), depth),
+        Single::Timestamp => timestamp(inner, column, again.is_some(), depth),
+        Single::Duration => duration(inner, column, again.is_some(), depth),
         Single::Message(nested) => {
+            let row = column.len();
             let Values::Struct(record) = &mut column.values else { return Err(unsuited()) };
             nested.open = true;
             message(inner, &mut nested.plan, record, row, depth + 1)
@@ -143,7 +180,7 @@ fn some(
         return Ok(());
     }
     let row = item.len();
-    one(reader, wire_type, single, item, row, depth)
+    one(reader, wire_type, single, item, None, depth)
         .and_then(|()| end_message(*reader, single, item, row, depth))
         .map_err(|bad| inside(bad, item))
 }
@@ -192,7 +229,7 @@ fn complete(
                 }
                 _ => Err(unsuited()),
             },
-            Op::Single(_) if column.len() > row => Ok(()),
+            Op::Single(_) if field.seen => Ok(()),
             Op::Single(_) => match &field.missing {
                 Missing::Null => column.append_null(),
                 Missing::Default(constant) => {
@@ -204,6 +241,7 @@ fn complete(
             Op::List(_) => end_list(column),
             Op::Map(map) => entries(reader, map, column, depth),
         };
+        field.seen = false;
         if let Err(bad) = done {
             return Err(bad.inside(format_args!(".{}", field.name)));
         }
@@ -300,7 +338,7 @@ fn entry(
     depth: usize,
 ) -> Fit {
     check_depth(depth + 1)?;
-    let row = key.len();
+    let (row, mut seen) = (key.len(), false);
     if let Single::Message(nested) = &mut map.value {
         nested.open = true;
     }
@@ -312,7 +350,10 @@ fn entry(
                 key.truncate(row);
                 map.key.append(&mut entry, key)?;
             }
-            2 => one(&mut entry, wire_type, &mut map.value, value, row, depth + 1)?,
+            2 => {
+                let again = std::mem::replace(&mut seen, true).then_some(row);
+                one(&mut entry, wire_type, &mut map.value, value, again, depth + 1)?;
+            }
             _ => entry.skip(number, wire_type, depth + 1)?,
         }
     }
@@ -322,13 +363,11 @@ fn entry(
     if let Single::Message(_) = map.value {
         return end_message(entry, &mut map.value, value, row, depth + 1);
     }
-    if value.len() > row {
-        return Ok(());
-    }
     match &map.value_default {
+        _ if seen => {}
         Some(default) => default.append(value),
         // An empty message of a kind that has a column of its own: zero.
-        None => one(&mut Reader::new(&[0]), WireType::Length, &mut map.value, value, row, depth)?,
+        None => one(&mut Reader::new(&[0]), WireType::Length, &mut map.value, value, None, depth)?,
     }
     Ok(())
 }
@@ -342,7 +381,7 @@ fn wrapper(
     mut inner: Reader<'_>,
     scalar: &Scalar,
     column: &mut Column,
-    row: usize,
+    mut again: bool,
     depth: usize,
 ) -> Fit {
     while !inner.is_empty() {
@@ -352,10 +391,13 @@ fn wrapper(
             continue;
         }
         expect(wire_type, scalar.wire_type())?;
-        column.truncate(row);
+        if again {
+            column.truncate(column.len() - 1);
+        }
         scalar.append(&mut inner, column)?;
+        again = true;
     }
-    if column.len() == row {
+    if !again {
         // Zeros are zero in every wire type: no length, no varint, no bit.
         scalar.append(&mut Reader::new(&[0; 8]), column)?;
     }
@@ -382,8 +424,7 @@ fn seconds_and_nanos(
     Ok((seconds, nanos))
 }
 
-fn timestamp(inner: Reader<'_>, column: &mut Column, row: usize, depth: usize) -> Fit {
-    let again = column.len() > row;
+fn timestamp(inner: Reader<'_>, column: &mut Column, again: bool, depth: usize) -> Fit {
     let Values::Temporal { values, kind: Temporal::Timestamp(unit) } = &mut column.values else {
         return Err(unsuited());
     };
@@ -411,8 +452,7 @@ fn timestamp(inner: Reader<'_>, column: &mut Column, row: usize, depth: usize) -
     Ok(())
 }
 
-fn duration(inner: Reader<'_>, column: &mut Column, row: usize, depth: usize) -> Fit {
-    let again = column.len() > row;
+fn duration(inner: Reader<'_>, column: &mut Column, again: bool, depth: usize) -> Fit {
     let split = |nanos: i128| {
         let second = i128::from(NANOS_PER_SECOND);
         // What was a duration of `seconds` in 64 bits is one again.
@@ -433,7 +473,9 @@ fn duration(inner: Reader<'_>, column: &mut Column, row: usize, depth: usize) ->
         return Err(Bad::new(format!("{seconds} seconds and {nanos} nanos are no duration")));
     }
     let total = i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos);
-    column.truncate(row);
+    if again {
+        column.truncate(column.len() - 1);
+    }
     let fits = match &mut column.values {
         Values::Integer { values, .. } => {
             i64::try_from(total / 1_000).map(|micros| values.push(micros)).is_ok()
@@ -519,7 +561,7 @@ impl Scalar {
             return Ok(());
         }
         let bytes = reader.length_delimited()?;
-        if std::str::from_utf8(bytes).is_err() {
+        if !bytes.is_ascii() && std::str::from_utf8(bytes).is_err() {
             return Err(Bad::new("invalid UTF-8"));
         }
         column.append_bytes(bytes);

@@ -64,9 +64,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A field's number and how its value is laid out.
-    #[inline]
     pub(super) fn tag(&mut self) -> Fit<(u32, WireType)> {
         let tag = self.varint()?;
+        self.split_tag(tag)
+    }
+
+    /// What [`Reader::tag`] makes of a varint that was just read.
+    #[inline]
+    pub(super) fn split_tag(&self, tag: u64) -> Fit<(u32, WireType)> {
         let number = tag >> 3;
         match WireType::of((tag & 7) as u8) {
             Some(wire_type) if number > 0 && tag <= u64::from(u32::MAX) => {
@@ -88,7 +93,22 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
+    /// A varint of 2 to 8 bytes from a word, where that many are left; else byte by byte.
     fn long_varint(&mut self) -> Fit<u64> {
+        const ENDS: u64 = 0x8080_8080_8080_8080;
+        if let Some(word) = self.bytes[self.at..self.end].first_chunk::<8>() {
+            let word = u64::from_le_bytes(*word);
+            let ends = !word & ENDS;
+            if ends != 0 {
+                self.at += ends.trailing_zeros() as usize / 8 + 1;
+                // The bytes up to the first that says it is the last, seven bits of each.
+                return Ok(packed(word & (ends ^ (ends - 1)) & !ENDS));
+            }
+        }
+        self.longest_varint()
+    }
+
+    fn longest_varint(&mut self) -> Fit<u64> {
         let mut value = 0u64;
         for (n, byte) in self.bytes[self.at..self.end].iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * n);
@@ -179,6 +199,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The seven low bits of each byte, without the gaps between them.
+fn packed(word: u64) -> u64 {
+    let pairs = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    (fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4
+}
+
 pub(super) fn check_depth(depth: usize) -> Fit {
     if depth > DEPTH_MAX {
         return Err(Bad::new(format!("messages are nested more than {DEPTH_MAX} deep")));
@@ -210,4 +237,36 @@ pub(super) fn put_tag(number: u32, wire_type: WireType, out: &mut Vec<u8>) {
 pub(super) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_of_every_length_read_back_wherever_they_end() {
+        for bits in 0..64 {
+            for value in [1u64 << bits, u64::MAX >> bits, 0x0123_4567_89ab_cdef >> bits] {
+                for behind in 0..12 {
+                    let mut bytes = Vec::new();
+                    put_varint(value, &mut bytes);
+                    let length = bytes.len();
+                    bytes.extend(std::iter::repeat_n(0xff, behind));
+                    let mut reader = Reader::new(&bytes);
+                    assert_eq!(reader.varint().ok(), Some(value));
+                    assert_eq!(reader.position().0, length);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_varint_does_not_end_behind_its_message() {
+        // A message of three bytes, all of which say that more follow; what follows is not theirs.
+        let bytes = [3, 0x80, 0x80, 0x80, 1, 0, 0, 0, 0, 0, 0, 0];
+        let mut outer = Reader::new(&bytes);
+        let mut inner = outer.message().unwrap_or_else(|bad| panic!("{bad:?}"));
+        assert!(inner.varint().is_err());
+        assert_eq!(outer.varint().ok(), Some(1));
+    }
 }
