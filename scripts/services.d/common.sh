@@ -88,6 +88,8 @@ detach() { # SERVICE COMMAND...: runs on when this script has ended, and holds n
   shift
   setsid "$@" < /dev/null >> "$folder/$service/output.log" 2>&1 9>&- &
   echo $! > "$folder/$service/pid"
+  # Until the new process is that of the command, it still looks like this script.
+  until running "$service" || ! kill -0 $! 2> /dev/null; do sleep 0.02; done
   disown
 }
 
