@@ -56,6 +56,7 @@ mod windows;
 pub use tidemill_core as core;
 pub use tidemill_core::{Error, ErrorKind, Result};
 pub use tidemill_files as files;
+pub use tidemill_formats as formats;
 pub use tidemill_generator as generator;
 pub use tidemill_kafka as kafka;
 pub use tidemill_memory as memory;
