@@ -284,7 +284,7 @@ impl Scalar {
             Kind::Double => Self::Double,
             Kind::String => Self::String,
             Kind::Bytes => Self::Bytes,
-            Kind::Enum(values) => Self::Enum(Box::new(EnumNames::new(values.clone()))),
+            Kind::Enum(values) => Self::Enum(Box::new(EnumNames::new(values))),
             Kind::Message(_) => return None,
         })
     }
@@ -489,7 +489,7 @@ impl Constant {
             (Value::String(text), _) => Self::Bytes(text.as_bytes().into()),
             (Value::Bytes(bytes), _) => Self::Bytes(bytes.as_ref().into()),
             (Value::EnumNumber(number), Kind::Enum(values)) if is_text(data_type) => {
-                EnumNames::new(values.clone()).name(*number, |name| Self::Bytes(name.into()))
+                EnumNames::new(values).name(*number, |name| Self::Bytes(name.into()))
             }
             (Value::EnumNumber(number), _) => Self::Integer((*number).into()),
             // Scalars have scalar defaults; see `missing` and `map_plan`.

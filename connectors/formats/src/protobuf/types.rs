@@ -183,21 +183,23 @@ pub(super) fn proto_type(field: &FieldDescriptor) -> String {
 /// Names of an enum's values by number. Of aliases the first counts.
 #[derive(Debug, Clone)]
 pub(super) struct EnumNames {
-    descriptor: EnumDescriptor,
     /// The names of the first numbers from 0 on.
     dense: Vec<Option<Box<str>>>,
     sparse: HashMap<i32, Box<str>>,
+    /// Numbers by name, in the order of the names.
+    numbers: Vec<(Box<str>, i32)>,
 }
 
 /// Numbers below this are looked up without a search.
 const DENSE_MAX: i32 = 256;
 
 impl EnumNames {
-    pub(super) fn new(descriptor: EnumDescriptor) -> Self {
-        let (mut dense, mut sparse) = (Vec::new(), HashMap::new());
+    pub(super) fn new(descriptor: &EnumDescriptor) -> Self {
+        let (mut dense, mut sparse, mut numbers) = (Vec::new(), HashMap::new(), Vec::new());
         // In the order of the file: a descriptor's own values are in another.
         for value in &descriptor.enum_descriptor_proto().value {
             let (number, name) = (value.number(), || value.name().into());
+            numbers.push((name(), number));
             if (0..DENSE_MAX).contains(&number) {
                 let index = number as usize;
                 dense.resize(dense.len().max(index + 1), None);
@@ -206,7 +208,8 @@ impl EnumNames {
                 sparse.entry(number).or_insert_with(name);
             }
         }
-        Self { descriptor, dense, sparse }
+        numbers.sort_unstable();
+        Self { dense, sparse, numbers }
     }
 
     /// Calls `with` with the name of a value, or with its number as text where it has none.
@@ -223,8 +226,10 @@ impl EnumNames {
 
     /// The number of a name, or of a number as text.
     pub(super) fn number(&self, name: &str) -> Option<i32> {
-        let value = self.descriptor.get_value_by_name(name);
-        value.map(|value| value.number()).or_else(|| name.parse().ok())
+        match self.numbers.binary_search_by(|(known, _)| (**known).cmp(name)) {
+            Ok(found) => Some(self.numbers[found].1),
+            Err(_) => name.parse().ok(),
+        }
     }
 }
 
