@@ -105,11 +105,22 @@ impl JobFileArgs {
     /// # Errors
     /// A file that cannot be read, or everything that is wrong in it.
     pub fn load(&self) -> Result<LoadedJob, Failure> {
+        self.load_with(connectors())
+    }
+
+    /// As [`JobFileArgs::load`], with other connectors.
+    ///
+    /// # Errors
+    /// As for [`JobFileArgs::load`].
+    pub fn load_with(
+        &self,
+        connectors: Vec<Arc<dyn ConnectorFactory>>,
+    ) -> Result<LoadedJob, Failure> {
         let name = self.job.display().to_string();
         let text = std::fs::read_to_string(&self.job).map_err(|error| {
             Error::configuration(format!("the job file {name} cannot be read")).caused_by(error)
         })?;
-        let mut registry = Registry::new(connectors());
+        let mut registry = Registry::new(connectors);
         for (key, value) in &self.set {
             registry = registry.with_setting(key, value)?;
         }

@@ -6,6 +6,7 @@
 //! | [`client`] | configuration, security, errors: what source and sink share |
 //! | [`dead_letter`] | dead letters in a topic |
 //! | [`factory`], [`upsert`] | the connectors `kafka` and `upsert-kafka` of SQL |
+//! | [`lag`] | how far a consumer group is behind |
 //! | [`partitioner`] | which partition a record goes to |
 //! | [`source`] | topics that are read |
 //! | [`sink`] | topics that results are written to |
@@ -19,6 +20,7 @@ pub mod builder;
 pub mod client;
 pub mod dead_letter;
 pub mod factory;
+pub mod lag;
 pub mod partitioner;
 pub mod sink;
 pub mod source;

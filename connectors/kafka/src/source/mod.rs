@@ -18,7 +18,7 @@ mod decode;
 pub(crate) mod layout;
 mod metadata;
 mod offset;
-mod queue;
+pub(crate) mod queue;
 mod range;
 mod reader;
 mod records;
