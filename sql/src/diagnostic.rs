@@ -1,12 +1,14 @@
 //! Errors of a job file: what is wrong, where, and what to write instead.
 //!
 //! While a file is planned, a [`Problem`] holds a position in the tokens; [`Diagnostics`] is what
-//! the caller gets, with the source lines cut out. Invariant: a file with several wrong statements
-//! yields an error for each of them, in the order of the file.
+//! the caller gets, with the source lines cut out and secrets masked. Invariant: a file with several
+//! wrong statements yields an error for each of them, in the order of the file.
 
 use std::fmt;
 
 use datafusion_sql::sqlparser::tokenizer::Span;
+
+use crate::secrets::Masked;
 
 /// All errors of a job file, in the file's order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,9 +151,15 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(());
         }
-        let lines: Vec<&str> = text.lines().collect();
+        let masked = Masked::new(text);
+        let lines: Vec<&str> = masked.text.lines().collect();
         self.0.sort_by_key(|problem| (problem.span.start.line, problem.span.start.column));
-        let errors = self.0.into_iter().map(|problem| problem.into_diagnostic(&lines)).collect();
+        let diagnostic = |problem: Problem| {
+            let message = masked.message(problem.message);
+            let help = problem.help.map(|help| masked.message(help));
+            Problem { message, help, ..problem }.into_diagnostic(&lines)
+        };
+        let errors = self.0.into_iter().map(diagnostic).collect();
         Err(Diagnostics { file: file.to_owned(), errors })
     }
 }

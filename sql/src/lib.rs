@@ -12,7 +12,7 @@
 //! | `functions` | what can be called |
 //! | `context`, `query`, `text` | DataFusion's planner: names, types, simplification |
 //! | `lower`, `aggregate`, `relation`, `sink`, `nullability` | logical plan to graph |
-//! | `diagnostic`, `explain_error` | all errors of a file, each at its place |
+//! | `diagnostic`, `explain_error`, `secrets` | all errors of a file, each at its place |
 //!
 //! This crate knows no connector and no runtime: connectors come in through their factories, and
 //! what goes out is a [`Graph`]. Invariant: a job either means here what it means in Flink, or it is
@@ -34,6 +34,7 @@ mod nullability;
 mod query;
 mod relation;
 mod rewrite;
+mod secrets;
 mod settings;
 mod sink;
 mod statement;
