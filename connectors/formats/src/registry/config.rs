@@ -52,8 +52,8 @@ macro_rules! registry_options {
             ),
             OptionSpec::new(
                 concat!($format, ".subject"),
-                "The subject under which a sink registers its schema; the Kafka sink's default is \
-                 '<topic>-value'.",
+                "The subject of the schema that a sink writes, by convention '<topic>-value'; a sink \
+                 needs it.",
             ),
         ]
     };
