@@ -95,6 +95,8 @@ impl Client {
     pub(super) fn new(config: RegistryConfig, pace: Arc<dyn Pace>) -> Result<Self> {
         let builder = Agent::config_builder()
             .http_status_as_error(false)
+            // No redirect leads out of TLS.
+            .https_only(config.urls.iter().all(|url| url.scheme() == "https"))
             .user_agent(concat!("tidemill/", env!("CARGO_PKG_VERSION")));
         #[cfg(feature = "tls")]
         let builder = builder.tls_config(super::tls::config(&config)?);
@@ -179,8 +181,11 @@ impl Client {
                 Err(Error::option(option, message))
             }
             0 => {
-                let option = format!("{format}.url");
-                Err(Error::option(option, format!("{place}: {}", refusal.message)))
+                let certificate = refusal.message.contains("certificate");
+                let name = if certificate { "ssl.ca.location" } else { "url" };
+                let option = format!("{format}.{name}");
+                let message = format!("{place}: {}; see '{option}'", refusal.message);
+                Err(Error::option(option, message))
             }
             _ => Ok(Err(refusal)),
         }
