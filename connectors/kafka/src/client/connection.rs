@@ -74,6 +74,7 @@ impl ConsumerContext for Context {
             );
             return;
         }
+        self.events.answered();
         let mut committed = self.committed.lock();
         for element in offsets.elements() {
             if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {

@@ -81,13 +81,9 @@ impl Events {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!("{name}: {facility} {line}");
             }
-            // Trouble with single connections: what it amounts to is said by `error`.
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                tracing::debug!("{name}: {facility} {line}");
-            }
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::trace!("{name}: {facility} {line}");
-            }
+            RDKafkaLogLevel::Debug => tracing::trace!("{name}: {facility} {line}"),
+            // Trouble with single connections, mostly: what it amounts to is said by `error`.
+            _ => tracing::debug!("{name}: {facility} {line}"),
         }
     }
 

@@ -240,7 +240,9 @@ impl ClientProperties {
         for (name, value) in &self.properties {
             config.set(name, value);
         }
-        config.set_log_level(RDKafkaLogLevel::Info);
+        let is_debugged = self.get("debug").is_some();
+        let level = if is_debugged { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info };
+        config.set_log_level(level);
         config
     }
 }

@@ -179,7 +179,7 @@ impl Reader {
             Failure::OutOfRange => self.out_of_range(),
             // The library tries again by itself.
             Failure::Transient => {
-                tracing::debug!("{}/{}: {text}", self.topic, self.partition);
+                tracing::warn!("{}/{}: {text}; trying again", self.topic, self.partition);
                 Ok(())
             }
             Failure::UnknownTopic => Err(Error::external(format!(

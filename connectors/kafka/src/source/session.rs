@@ -35,6 +35,7 @@ const NEW_TOPIC: Duration = Duration::from_secs(3);
 /// See the module.
 pub(crate) struct Session {
     pub config: SourceConfig,
+    events: Arc<Events>,
     asking: Mutex<Option<Arc<Connection>>>,
     reading: Mutex<Option<Arc<Connection>>>,
     known: Mutex<Known>,
@@ -48,16 +49,14 @@ struct Known {
 
 impl Session {
     pub fn new(config: SourceConfig) -> Self {
+        let name = format!("kafka source {}", config.topics);
         Self {
+            events: Arc::new(Events::new(name, &config.client)),
             config,
             asking: Mutex::default(),
             reading: Mutex::default(),
             known: Mutex::default(),
         }
-    }
-
-    fn name(&self) -> String {
-        format!("kafka source {}", self.config.topics)
     }
 
     /// The partitions there are now.
@@ -73,7 +72,7 @@ impl Session {
         };
         if is_due {
             let found = self.find(known.asked.is_none())?;
-            known.learn(found, &self.name())?;
+            known.learn(found, &self.events.name())?;
             known.asked = Some(Instant::now());
         }
         let of_topic = |topic: &Topic| {
@@ -161,8 +160,7 @@ impl Session {
             return Ok(connection.clone());
         }
         let config = self.config.client.config(&[]);
-        let events = Events::new(self.name(), &self.config.client);
-        let connection = Arc::new(Connection::open(&config, Arc::new(events))?);
+        let connection = Arc::new(Connection::open(&config, self.events.clone())?);
         *asking = Some(connection.clone());
         Ok(connection)
     }
@@ -193,8 +191,7 @@ impl Session {
             // A full queue is tried again soon, not after the second that is the default.
             ("fetch.queue.backoff.ms", "10"),
         ]);
-        let events = Events::new(self.name(), &self.config.client);
-        let connection = Arc::new(Connection::open(&config, Arc::new(events))?);
+        let connection = Arc::new(Connection::open(&config, self.events.clone())?);
         *reading = Some(connection.clone());
         Ok(connection)
     }
@@ -215,7 +212,10 @@ impl Session {
         }
         if let Err(error) = connection.commit(&list) {
             // The group's offsets are for people to look at; the next checkpoint tells them again.
-            tracing::warn!("{}: the group's offsets were not committed: {error}", self.name());
+            tracing::warn!(
+                "{}: the group's offsets were not committed: {error}",
+                self.events.name()
+            );
         }
         Ok(())
     }
