@@ -12,13 +12,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use tidemill_core::time::{Clock, SystemClock, micros};
 use tidemill_core::{Error, EventTime, Result};
 use tidemill_generator::events::{Encoding, EventKind, EventSettings, Share, Shares, generator};
+use tidemill_kafka::dead_letter::Address;
 
 use super::job_file::{duration, key_value};
 use super::run::STOPPED_NOW;
 use super::summary::grouped;
 use super::{Failure, OutputFormat};
 use crate::generate::{
-    self, Compression, KafkaSettings, KafkaTarget, Limits, Lines, Report, Target, Topic,
+    self, Compression, KafkaSettings, KafkaTarget, Limits, Lines, Report, Target,
     customer_event_prefix,
 };
 
@@ -38,8 +39,8 @@ pub struct GenerateArgs {
     kind: Kind,
     /// Where they go: `kafka://HOST:PORT,…/TOPIC` (`kafka:///TOPIC` for the brokers of
     /// KAFKA_BROKERS), the path of a file, or `-` for standard output.
-    #[arg(long, value_name = "TARGET", default_value = "-", value_parser = destination)]
-    to: Destination,
+    #[arg(long, value_name = "TARGET", default_value = "-")]
+    to: String,
     /// So many events [default: 1000000, or with --rate until stopped].
     #[arg(long, value_name = "N")]
     events: Option<u64>,
@@ -137,19 +138,25 @@ enum Format {
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Destination {
-    Topic(Topic),
+    Topic(Address),
     File(PathBuf),
     Stdout,
 }
 
-fn destination(text: &str) -> Result<Destination, String> {
-    match text.strip_prefix("kafka://") {
-        Some(rest) => Topic::parse(rest).map(Destination::Topic),
-        None if text == "-" => Ok(Destination::Stdout),
-        None if text.contains("://") => {
-            Err("write kafka://HOST:PORT/TOPIC, the path of a file, or -".to_owned())
+impl Destination {
+    /// What `--to` says. Parsed here and not by clap, which repeats what is wrong, secrets too.
+    fn parse(text: &str) -> Result<Self> {
+        match Address::parse(text)? {
+            Some(address) => {
+                address.topic()?;
+                Ok(Self::Topic(address))
+            }
+            None if text == "-" => Ok(Self::Stdout),
+            None if text.contains("://") => Err(Error::configuration(
+                "events go to kafka://HOST:PORT/TOPIC, the path of a file, or -",
+            )),
+            None => Ok(Self::File(text.into())),
         }
-        None => Ok(Destination::File(text.into())),
     }
 }
 
@@ -170,10 +177,11 @@ fn time(text: &str) -> Result<EventTime, String> {
 }
 
 pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
-    args.check()?;
+    let to = Destination::parse(&args.to)?;
+    args.check(&to)?;
     let stop = stop_on_signals()?;
-    let mut generator = generator(args.kind()?, args.settings()?)?;
-    let mut target = args.target(Arc::clone(&stop))?;
+    let mut generator = generator(args.kind(&to)?, args.settings()?)?;
+    let mut target = args.target(&to, Arc::clone(&stop))?;
     let limits = Limits { events: args.limit(), per_second: args.rate };
     let progress = Progress::start(limits.events);
     let report =
@@ -192,9 +200,9 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
 
 impl GenerateArgs {
     /// Refuses what means nothing together.
-    fn check(&self) -> Result<()> {
+    fn check(&self, to: &Destination) -> Result<()> {
         let kafka = &self.kafka;
-        let topic = matches!(self.to, Destination::Topic(_));
+        let topic = matches!(to, Destination::Topic(_));
         let only_topics = kafka.partitions.is_some()
             || kafka.compression.is_some()
             || kafka.no_headers
@@ -219,19 +227,20 @@ impl GenerateArgs {
         Ok(())
     }
 
-    fn kind(&self) -> Result<EventKind> {
+    fn kind(&self, to: &Destination) -> Result<EventKind> {
         Ok(match self.kind {
             Kind::UserEvents => EventKind::UserEvents,
             Kind::Bookings => EventKind::Bookings,
             Kind::Nexmark => EventKind::Nexmark,
-            Kind::CustomerEvents => EventKind::CustomerEvents(self.customer_encoding()?),
+            Kind::CustomerEvents => EventKind::CustomerEvents(self.customer_encoding(to)?),
         })
     }
 
-    fn customer_encoding(&self) -> Result<Encoding> {
-        match (&self.to, self.encoding.format) {
-            (Destination::Topic(topic), None | Some(Format::Protobuf)) => {
-                let prefix = customer_event_prefix(self.encoding.registry.as_deref(), topic)?;
+    fn customer_encoding(&self, to: &Destination) -> Result<Encoding> {
+        match (to, self.encoding.format) {
+            (Destination::Topic(address), None | Some(Format::Protobuf)) => {
+                let registry = self.encoding.registry.as_deref();
+                let prefix = customer_event_prefix(registry, address.topic()?)?;
                 Ok(Encoding::Protobuf { prefix })
             }
             _ => Ok(Encoding::Json),
@@ -267,13 +276,13 @@ impl GenerateArgs {
         self.events.or(self.rate.is_none().then_some(EVENTS))
     }
 
-    fn target(&self, stop: Arc<AtomicBool>) -> Result<Box<dyn Target>> {
-        Ok(match &self.to {
+    fn target(&self, to: &Destination, stop: Arc<AtomicBool>) -> Result<Box<dyn Target>> {
+        Ok(match to {
             Destination::Stdout => Box::new(Lines::stdout()),
             Destination::File(path) => Box::new(Lines::file(path)?),
-            Destination::Topic(topic) => {
+            Destination::Topic(address) => {
                 let settings = KafkaSettings {
-                    topic: topic.clone(),
+                    address: address.clone(),
                     partitions: self.kafka.partitions,
                     compression: self.kafka.compression.unwrap_or(Compression::Lz4),
                     headers: !self.kafka.no_headers,

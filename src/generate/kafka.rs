@@ -22,6 +22,7 @@ use tidemill_core::{Error, Result};
 use tidemill_generator::events::Event;
 use tidemill_kafka::client::error::{from_code, from_kafka};
 use tidemill_kafka::client::{ClientProperties, Events};
+use tidemill_kafka::dead_letter::Address;
 
 use super::{Delivered, Target, Wants};
 
@@ -40,15 +41,6 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A new topic has so many partitions where nothing is said.
 const PARTITIONS: i32 = 1;
 
-/// A topic and the brokers that have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Addresses, with commas between them; `None` for those of the environment.
-    pub brokers: Option<String>,
-    /// The topic's name.
-    pub name: String,
-}
-
 /// How batches of records are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compression {
@@ -62,8 +54,8 @@ pub enum Compression {
 
 /// Where events go, and how.
 pub struct KafkaSettings {
-    /// The topic.
-    pub topic: Topic,
+    /// The topic and its brokers.
+    pub address: Address,
     /// Partitions of the topic where it does not exist yet.
     pub partitions: Option<i32>,
     /// How batches are compressed.
@@ -72,24 +64,6 @@ pub struct KafkaSettings {
     pub headers: bool,
     /// Properties of librdkafka, which win over all others.
     pub properties: Vec<(String, String)>,
-}
-
-impl Topic {
-    /// What stands behind `kafka://`: `HOST:PORT,…/TOPIC`.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (brokers, name) = text.split_once('/').ok_or("write kafka://HOST:PORT/TOPIC")?;
-        if brokers.contains('@') {
-            return Err("credentials do not belong into an address: write --property".to_owned());
-        }
-        if name.is_empty() || name.contains('/') {
-            return Err("the name of the topic is missing: kafka://HOST:PORT/TOPIC".to_owned());
-        }
-        let brokers = Some(brokers.to_owned()).filter(|brokers| !brokers.is_empty());
-        Ok(Self { brokers, name: name.to_owned() })
-    }
 }
 
 /// What the producer is configured with where no property says otherwise. Its queue holds at most
@@ -106,7 +80,8 @@ const PRODUCER: [(&str, &str); 6] = [
 impl KafkaSettings {
     /// How the brokers are reached, as tables say it too.
     fn client(&self) -> Result<ClientProperties> {
-        let brokers = self.topic.brokers.as_ref().map(|brokers| ("bootstrap.servers", brokers));
+        let brokers = &self.address.brokers;
+        let brokers = (!brokers.is_empty()).then_some(("bootstrap.servers", brokers));
         let given = self.properties.iter().map(|(name, value)| (name.as_str(), value));
         let option = |(name, value): (&str, &String)| (format!("properties.{name}"), value.clone());
         ClientProperties::parse(&brokers.into_iter().chain(given).map(option).collect())
@@ -190,14 +165,14 @@ impl KafkaTarget {
     /// Brokers that cannot be reached, settings that they or the client refuse.
     pub fn open(settings: KafkaSettings, stop: Arc<AtomicBool>) -> Result<Self> {
         let client = settings.client()?;
-        create_topic(&client, &settings.topic.name, settings.partitions)?;
+        let topic = settings.address.topic()?.to_owned();
+        create_topic(&client, &topic, settings.partitions)?;
         let defaults: Vec<_> = PRODUCER.into_iter().chain([settings.compression()]).collect();
         let producer = client
             .config(&defaults)
             .create_with_context(Deliveries::new(&client))
             .map_err(|error| from_kafka(&error, "generate: the producer cannot be created"))?;
-        let KafkaSettings { topic, headers, .. } = settings;
-        Ok(Self { producer, topic: topic.name, headers, stop, given_up: 0 })
+        Ok(Self { producer, topic, headers: settings.headers, stop, given_up: 0 })
     }
 
     fn stopped(&self) -> bool {

@@ -19,7 +19,7 @@ use serde::Serialize;
 use tidemill_core::Result;
 use tidemill_generator::events::{Event, EventGenerator, Fate};
 
-pub use kafka::{Compression, KafkaSettings, KafkaTarget, Topic};
+pub use kafka::{Compression, KafkaSettings, KafkaTarget};
 pub use lines::Lines;
 pub use schema::customer_event_prefix;
 

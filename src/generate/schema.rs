@@ -5,8 +5,6 @@ use tidemill_core::table::Options;
 use tidemill_formats::registry::framing::{write_header, write_indexes};
 use tidemill_formats::registry::{Definition, Registry, RegistryConfig, SchemaKind};
 
-use super::Topic;
-
 /// The format whose options the registry's are.
 const FORMAT: &str = "protobuf-confluent";
 
@@ -20,7 +18,7 @@ const CUSTOMER_EVENT: &str = include_str!("../../examples/proto/customer_event.p
 ///
 /// # Errors
 /// A registry that does not answer, or refuses the schema.
-pub fn customer_event_prefix(registry: Option<&str>, topic: &Topic) -> Result<Vec<u8>> {
+pub fn customer_event_prefix(registry: Option<&str>, topic: &str) -> Result<Vec<u8>> {
     let options = match registry {
         Some(url) => Options::from_iter([(format!("{FORMAT}.url"), url)]),
         None if std::env::var_os(REGISTRY_URL).is_some() => Options::default(),
@@ -28,7 +26,7 @@ pub fn customer_event_prefix(registry: Option<&str>, topic: &Topic) -> Result<Ve
     };
     let registry = Registry::new(RegistryConfig::parse(FORMAT, &options)?)?;
     let definition = Definition::new(SchemaKind::Protobuf, CUSTOMER_EVENT);
-    let id = registry.register(&format!("{}-value", topic.name), &definition)?;
+    let id = registry.register(&format!("{}-value", topic), &definition)?;
     let mut prefix = Vec::new();
     write_header(id, &mut prefix);
     // `CustomerEvent` is the first message of its file.
