@@ -18,6 +18,8 @@ pub mod error;
 pub mod events;
 mod java;
 pub mod properties;
+#[cfg(test)]
+mod tests;
 mod token;
 pub(crate) mod topics;
 
