@@ -4,6 +4,7 @@
 //! cuts every column back to where it was when the record turns out to be bad.
 
 mod bytes;
+mod key;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use tidemill_core::{Error, Result};
 
 use self::bytes::Views;
+pub(crate) use self::key::Key;
 use crate::{base64, number, temporal};
 
 /// Why a value does not fit its column, and the path to it from the column inwards.
@@ -105,8 +107,8 @@ pub(crate) enum Temporal {
 /// Columns with names: a row, or a struct within one.
 pub(crate) struct Record {
     pub(crate) names: Vec<String>,
-    /// Each name as JSON usually has it in front of a value: `"name":`.
-    pub(crate) keys: Vec<Vec<u8>>,
+    /// Each name as JSON usually has it in front of a value.
+    pub(crate) keys: Vec<Key>,
     pub(crate) columns: Vec<Column>,
     /// For the n-th field of the payload before: which column it was.
     pub(crate) order: Vec<usize>,
@@ -116,7 +118,7 @@ impl Record {
     pub(crate) fn new(fields: &Fields) -> Result<Self> {
         let columns = fields.iter().map(Column::new).collect::<Result<Vec<_>>>()?;
         let names: Vec<_> = fields.iter().map(|field| field.name().clone()).collect();
-        let keys = names.iter().map(|name| usual_key(name)).collect();
+        let keys = names.iter().map(|name| Key::new(name)).collect();
         Ok(Self { names, keys, order: (0..columns.len()).collect(), columns })
     }
 
@@ -127,12 +129,6 @@ impl Record {
     pub(crate) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
         self.columns.iter_mut().map(Column::finish).collect()
     }
-}
-
-/// `"name":`; for a name that JSON has to escape, bytes that no JSON text begins with.
-fn usual_key(name: &str) -> Vec<u8> {
-    let escaped = |letter: char| matches!(letter, '"' | '\\') || letter.is_control();
-    if name.contains(escaped) { vec![0xff] } else { format!("\"{name}\":").into_bytes() }
 }
 
 impl Column {
@@ -159,6 +155,7 @@ impl Column {
     }
 
     /// Counts the value that was just appended to [`Self::values`].
+    #[inline]
     pub(crate) fn appended(&mut self) {
         self.nulls.append_non_null();
     }
@@ -226,6 +223,7 @@ impl Column {
     }
 
     /// Appends bytes to a column of text (which must be valid UTF-8) or bytes.
+    #[inline]
     pub(crate) fn append_bytes(&mut self, bytes: &[u8]) {
         if let Values::Text(views) | Values::Binary(views) = &mut self.values {
             views.push(bytes);

@@ -183,14 +183,15 @@ fn read_record(
 
 #[inline]
 fn read(wire: &mut Wire, reader: &Reader, column: &mut Column, schema: &Schema) -> Fit {
+    let reader = match reader {
+        Reader::Optional { null, value } => match wire.long()? {
+            branch if branch == 1 - *null => value,
+            branch if branch == *null => return column.append_null(),
+            branch => return Err(no_branch(branch)),
+        },
+        reader => reader,
+    };
     match (reader, &mut column.values) {
-        (Reader::Optional { null, value }, _) => {
-            return match wire.long()? {
-                branch if branch == *null => column.append_null(),
-                branch if branch == 1 - *null => read(wire, value, column, schema),
-                branch => Err(no_branch(branch)),
-            };
-        }
         (Reader::Integer, Values::Integer { values, min, max }) => {
             let value = wire.long()?;
             if !(*min..=*max).contains(&value) {
@@ -326,7 +327,7 @@ fn read_blocks(wire: &mut Wire, mut item: impl FnMut(&mut Wire) -> Fit) -> Fit {
 }
 
 fn append_text(column: &mut Column, text: &[u8]) -> Fit {
-    if std::str::from_utf8(text).is_err() {
+    if !text.is_ascii() && std::str::from_utf8(text).is_err() {
         return Err(Bad::new("invalid UTF-8"));
     }
     column.append_bytes(text);

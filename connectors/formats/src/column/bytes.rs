@@ -23,6 +23,7 @@ pub(crate) struct Views {
 }
 
 impl Views {
+    #[inline]
     pub(super) fn push(&mut self, value: &[u8]) {
         if value.len() <= INLINE_BYTES_MAX {
             self.views.push(make_view(value, 0, 0));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::JsonFormat;
-use crate::column::{Bad, Fit, clipped};
+use crate::column::{Bad, Fit, Key, clipped};
 use crate::number;
 
 /// How deep arrays and objects may be nested.
@@ -97,9 +97,9 @@ impl<'a> Scanner<'a> {
 
     /// Takes the next key with its quotes and the colon, if it is written as `key`.
     #[inline]
-    pub(super) fn take_key(&mut self, key: &[u8]) -> bool {
+    pub(super) fn take_key(&mut self, key: &Key) -> bool {
         self.peek();
-        let found = self.bytes[self.at..].starts_with(key);
+        let found = key.is_at(self.bytes, self.at);
         self.at += if found { key.len() } else { 0 };
         found
     }
