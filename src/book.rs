@@ -18,3 +18,9 @@ struct RustGuide;
 
 #[doc = include_str!("../docs/testing.md")]
 struct Testing;
+
+#[doc = include_str!("../docs/errors.md")]
+struct Errors;
+
+#[doc = include_str!("../docs/interceptors.md")]
+struct Interceptors;

@@ -14,7 +14,7 @@ use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary};
 use tidemill_sql::Registry;
 
 use crate::stream::{Draft, Stream};
-use crate::{DeadLetters, dead_letters, settings};
+use crate::{DeadLetters, dead_letters, interceptors, settings};
 
 /// A job that is being built.
 pub struct Job {
@@ -68,17 +68,18 @@ impl Job {
     /// Everything that is wrong in the text, each with its line and column, as one error.
     pub fn from_sql(file: &str, text: &str, registry: &Registry) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
+        let registry = interceptors::registered(registry.clone());
         let plan = |registry: &Registry| {
             tidemill_sql::plan(file, text, &variable, registry)
                 .map_err(|errors| Error::configuration(errors.to_string()))
         };
-        let mut planned = plan(registry)?;
+        let mut planned = plan(&registry)?;
         let settings = settings::from_set(&planned.settings, Path::new(file))?;
         let dead_letters = settings::dead_letters(&planned.settings)?;
         if settings.checkpoints.is_some() || dead_letters.is_some() {
             // Only the text itself says whether there are checkpoints or a place for dead letters, and
             // with them bad records are kept unless a table says otherwise: plan it again, knowing that.
-            planned = plan(&registry.clone().with_default_on_error(OnError::DeadLetter))?;
+            planned = plan(&registry.with_default_on_error(OnError::DeadLetter))?;
         }
         Ok(Self { dead_letters, ..Self::from_graph(planned.graph, settings) })
     }

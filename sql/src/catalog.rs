@@ -14,6 +14,7 @@ use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::Alignment;
 use tidemill_core::graph::RowFunction;
+use tidemill_core::interceptor::{Interceptor, around_sink, around_source};
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
@@ -83,6 +84,7 @@ pub(crate) struct Table {
     pub rate_limit: Option<u64>,
     pub alignment: Option<Alignment>,
     pub on_error: OnError,
+    interceptors: Vec<Arc<dyn Interceptor>>,
     factory: Arc<dyn ConnectorFactory>,
     options: Vec<(Name, Name)>,
     source: OnceLock<Result<Arc<dyn Source>, Problem>>,
@@ -90,8 +92,9 @@ pub(crate) struct Table {
 }
 
 /// Options that every source table takes, whatever its connector.
-const COMMON: [&str; 8] = [
+const COMMON: [&str; 9] = [
     "connector",
+    "interceptors",
     "rate-limit",
     "on-error",
     "scan.watermark.idle-timeout",
@@ -101,10 +104,14 @@ const COMMON: [&str; 8] = [
     "max-future",
 ];
 
+/// The interceptors that tables may name.
+pub(crate) type Interceptors = BTreeMap<String, Arc<dyn Interceptor>>;
+
 /// What a table's declaration depends on besides itself.
-pub(crate) struct Defaults {
+pub(crate) struct Defaults<'a> {
     pub on_error: OnError,
     pub idle_timeout: Option<Duration>,
+    pub interceptors: &'a Interceptors,
 }
 
 /// Plans computed columns: expressions with their names over the columns of a source, to which the
@@ -117,7 +124,7 @@ impl Table {
     pub fn declare(
         declaration: TableDeclaration,
         connectors: &[Arc<dyn ConnectorFactory>],
-        defaults: &Defaults,
+        defaults: &Defaults<'_>,
         plan_computed: &ComputedPlanner<'_>,
     ) -> Fallible<Self> {
         let factory = connector(&declaration, connectors)?;
@@ -151,6 +158,7 @@ impl Table {
             rate_limit: common.rate_limit,
             alignment: common.alignment,
             on_error: common.on_error,
+            interceptors: common.interceptors,
             factory,
             options: declaration.options,
             source: OnceLock::new(),
@@ -170,7 +178,10 @@ impl Table {
                     .zip(self.source_spec.schema.fields())
                     .all(|(a, b)| a.data_type() == b.data_type());
             if same {
-                return Ok(source);
+                return Ok(match self.interceptors.as_slice() {
+                    [] => source,
+                    interceptors => around_source(source, interceptors.to_vec()),
+                });
             }
             let message = format!(
                 "connector '{}' reads other columns than table '{}' declares",
@@ -184,7 +195,13 @@ impl Table {
 
     /// The sink that writes the table: one, however many queries write it.
     pub fn sink(&self) -> Fallible<Arc<dyn Sink>> {
-        let make = || self.factory.sink(&self.sink_spec).map_err(|error| self.problem(&error));
+        let make = || {
+            let sink = self.factory.sink(&self.sink_spec).map_err(|error| self.problem(&error))?;
+            Ok(match self.interceptors.as_slice() {
+                [] => sink,
+                interceptors => around_sink(sink, interceptors.to_vec()),
+            })
+        };
         self.sink.get_or_init(make).clone()
     }
 
@@ -293,9 +310,10 @@ struct CommonOptions {
     idle_after: Option<Duration>,
     max_future: i64,
     alignment: Option<Alignment>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
 }
 
-fn common_options(options: &Options, defaults: &Defaults) -> Result<CommonOptions, Error> {
+fn common_options(options: &Options, defaults: &Defaults<'_>) -> Result<CommonOptions, Error> {
     let rate_limit = options.parsed::<u64>("rate-limit")?;
     if rate_limit == Some(0) {
         return Err(Error::option("rate-limit", "option 'rate-limit' must be at least 1 row/s"));
@@ -315,7 +333,25 @@ fn common_options(options: &Options, defaults: &Defaults) -> Result<CommonOption
     };
     let idle_after = idle_after.filter(|duration| !duration.is_zero());
     let alignment = alignment(options)?;
-    Ok(CommonOptions { rate_limit, on_error, idle_after, max_future, alignment })
+    let interceptors = interceptors(options, defaults.interceptors)?;
+    Ok(CommonOptions { rate_limit, on_error, idle_after, max_future, alignment, interceptors })
+}
+
+/// `'interceptors' = 'a, b'`.
+fn interceptors(
+    options: &Options,
+    known: &Interceptors,
+) -> Result<Vec<Arc<dyn Interceptor>>, Error> {
+    const KEY: &str = "interceptors";
+    let names = options.get(KEY).into_iter().flat_map(|names| names.split(',')).map(str::trim);
+    let find = |name: &str| {
+        known.get(name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            let names = names.join("', '");
+            Error::option(KEY, format!("there is no interceptor '{name}', only '{names}'"))
+        })
+    };
+    names.map(find).collect()
 }
 
 /// `'scan.watermark.alignment.*'`. Here progress is looked at before every read, so that an update

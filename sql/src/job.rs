@@ -115,6 +115,7 @@ impl Job<'_> {
         let defaults = Defaults {
             on_error: self.registry.default_on_error,
             idle_timeout: idle_timeout.and_then(|text| parse_duration(text)),
+            interceptors: &self.registry.interceptors,
         };
         let notes = std::cell::RefCell::new(Vec::new());
         let functions = &self.functions;

@@ -50,7 +50,10 @@ use datafusion_expr::{AggregateUDF, ScalarUDF};
 use tidemill_core::Error;
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{Graph, NodeId};
+use tidemill_core::interceptor::Interceptor;
 use tidemill_core::table::ConnectorFactory;
+
+use crate::catalog::Interceptors;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 
@@ -61,6 +64,7 @@ pub struct Registry {
     scalars: Vec<Arc<ScalarUDF>>,
     aggregates: Vec<Arc<AggregateUDF>>,
     default_on_error: OnError,
+    interceptors: Interceptors,
     settings: BTreeMap<String, String>,
 }
 
@@ -73,6 +77,7 @@ impl Registry {
             scalars: Vec::new(),
             aggregates: Vec::new(),
             default_on_error: OnError::Fail,
+            interceptors: Interceptors::new(),
             settings: BTreeMap::new(),
         }
     }
@@ -96,6 +101,23 @@ impl Registry {
     pub fn with_default_on_error(mut self, on_error: OnError) -> Self {
         self.default_on_error = on_error;
         self
+    }
+
+    /// The same with an interceptor that tables may name in `'interceptors'`; it takes the place of one of
+    /// the same name.
+    #[must_use]
+    pub fn with_interceptor(
+        mut self,
+        name: impl Into<String>,
+        interceptor: Arc<dyn Interceptor>,
+    ) -> Self {
+        self.interceptors.insert(name.into(), interceptor);
+        self
+    }
+
+    /// Whether tables may name such an interceptor.
+    pub fn has_interceptor(&self, name: &str) -> bool {
+        self.interceptors.contains_key(name)
     }
 
     /// The same with a setting that wins over the job file's.

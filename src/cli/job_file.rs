@@ -14,7 +14,7 @@ use tidemill_runtime::{CheckpointSettings, JobSettings};
 use tidemill_sql::{PlannedJob, Registry};
 
 use super::{Failure, OutputFormat};
-use crate::{DeadLetters, Job, explain, settings};
+use crate::{DeadLetters, Job, explain, interceptors, settings};
 
 /// A job file and what overrides its settings.
 #[derive(Debug, Clone, Args)]
@@ -120,7 +120,7 @@ impl JobFileArgs {
         let text = std::fs::read_to_string(&self.job).map_err(|error| {
             Error::configuration(format!("the job file {name} cannot be read")).caused_by(error)
         })?;
-        let mut registry = Registry::new(connectors);
+        let mut registry = interceptors::registered(Registry::new(connectors));
         for (key, value) in &self.set {
             registry = registry.with_setting(key, value)?;
         }

@@ -15,30 +15,30 @@ mod metrics;
 
 use std::sync::Arc;
 
+use tidemill_core::Result;
 pub use tidemill_core::interceptor::Interceptor;
 use tidemill_core::interceptor::{around_sink, around_source};
 use tidemill_core::sink::{Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
-use tidemill_core::{Error, Result};
+use tidemill_sql::Registry;
 
 pub use self::headers::Headers;
 pub use self::logging::Logging;
 pub use self::metrics::Metrics;
 use crate::stream::Stream;
 
-/// The interceptors that job files know, by name.
-///
-/// # Errors
-/// A configuration error for a name that there is not.
-pub fn named(name: &str) -> Result<Arc<dyn Interceptor>> {
-    match name {
-        "logging" => Ok(Arc::new(Logging::default())),
-        "metrics" => Ok(Arc::new(Metrics)),
-        "headers" => Ok(Arc::new(Headers::ids())),
-        _ => Err(Error::option(
-            "interceptors",
-            format!("there is no interceptor '{name}': use 'logging', 'metrics' or 'headers'"),
-        )),
-    }
+/// The registry with the interceptors of this module under the names that job files have for them, unless
+/// it has others of these names.
+pub(crate) fn registered(registry: Registry) -> Registry {
+    let built_in: [(&str, Arc<dyn Interceptor>); 3] = [
+        ("headers", Arc::new(Headers::ids())),
+        ("logging", Arc::new(Logging::default())),
+        ("metrics", Arc::new(Metrics)),
+    ];
+    let missing = built_in.into_iter().filter(|(name, _)| !registry.has_interceptor(name));
+    let missing: Vec<_> = missing.collect();
+    missing.into_iter().fold(registry, |registry, (name, interceptor)| {
+        registry.with_interceptor(name, interceptor)
+    })
 }
 
 impl Stream {
