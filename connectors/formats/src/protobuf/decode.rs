@@ -3,7 +3,6 @@
 //! Invariant: a bad payload leaves the columns and the plan as they were.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,7 +10,7 @@ use prost_reflect::MessageDescriptor;
 use tidemill_core::{Error, ErrorKind, Result};
 
 use super::plan::{Absent, MessagePlan, columns};
-use super::{Writers, descriptors, walk};
+use super::{RegistryFormat, descriptors, walk};
 use crate::Decoder;
 use crate::column::Record;
 use crate::registry::framing;
@@ -26,21 +25,21 @@ pub struct ProtobufDecoder {
 
 enum Plans {
     One(Box<MessagePlan>),
-    Registry(RegistryPlans),
+    Registry(Box<RegistryPlans>),
 }
 
 /// A plan for every frame that was met.
 struct RegistryPlans {
-    writers: Arc<Writers>,
-    /// Only this message, whatever else the topic holds.
-    message: Option<String>,
+    format: RegistryFormat,
+    /// Whether the columns have been checked against the subject's latest schema.
+    checked: bool,
     plans: Vec<FramePlan>,
     /// Index into `plans`, by frame.
     known: HashMap<Box<[u8]>, usize>,
     /// The frame before.
     last: usize,
-    /// Why a payload could not be judged, until somebody asks for the rows.
-    outage: Option<Error>,
+    /// Why no payload can be judged, until somebody asks for the rows: an outage, or a wrong table.
+    fatal: Option<Error>,
 }
 
 struct FramePlan {
@@ -56,20 +55,16 @@ impl ProtobufDecoder {
         Self::new(schema, Plans::One(Box::new(plan)))
     }
 
-    pub(super) fn of_registry(
-        writers: Arc<Writers>,
-        message: Option<String>,
-        schema: SchemaRef,
-    ) -> Result<Self> {
+    pub(super) fn of_registry(format: RegistryFormat, schema: SchemaRef) -> Result<Self> {
         let plans = RegistryPlans {
-            writers,
-            message,
+            format,
+            checked: false,
             plans: Vec::new(),
             known: HashMap::new(),
             last: 0,
-            outage: None,
+            fatal: None,
         };
-        Self::new(schema, Plans::Registry(plans))
+        Self::new(schema, Plans::Registry(Box::new(plans)))
     }
 
     fn new(schema: SchemaRef, plans: Plans) -> Result<Self> {
@@ -104,9 +99,9 @@ impl Decoder for ProtobufDecoder {
         self.rows = 0;
         let columns = self.record.finish()?;
         if let Plans::Registry(plans) = &mut self.plans
-            && let Some(outage) = plans.outage.take()
+            && let Some(fatal) = plans.fatal.take()
         {
-            return Err(outage);
+            return Err(fatal);
         }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
@@ -138,18 +133,17 @@ impl RegistryPlans {
         if let Some(known) = self.known.get(frame) {
             return Ok(*known);
         }
-        if let Some(outage) = &self.outage {
-            return Err(outage.to_string());
+        if let Some(fatal) = &self.fatal {
+            return Err(fatal.to_string());
         }
-        let file = match self.writers.file(id) {
+        if !self.checked {
+            self.format.check(schema).map_err(|error| self.ends(error))?;
+            self.checked = true;
+        }
+        let file = match self.format.writers.file(id) {
             Ok(file) => file?,
-            Err(error) => {
-                let reason = error.to_string();
-                if error.kind() != ErrorKind::Permanent {
-                    self.outage = Some(error);
-                }
-                return Err(reason);
-            }
+            Err(error) if error.kind() == ErrorKind::Permanent => return Err(error.to_string()),
+            Err(error) => return Err(self.ends(error)),
         };
         let message = descriptors::at_indexes(&file, &indexes)?;
         let plan = self.plan(&message, schema).map_err(|reason| format!("schema {id}: {reason}"));
@@ -158,12 +152,19 @@ impl RegistryPlans {
         Ok(self.plans.len() - 1)
     }
 
+    /// Keeps an error that no record is at fault for.
+    fn ends(&mut self, error: Error) -> String {
+        self.fatal.insert(error).to_string()
+    }
+
     fn plan(
         &self,
         message: &MessageDescriptor,
         schema: &SchemaRef,
     ) -> Result<Box<MessagePlan>, String> {
-        if let Some(wanted) = self.message.as_deref().filter(|name| *name != message.full_name()) {
+        if let Some(wanted) =
+            self.format.message.as_deref().filter(|name| *name != message.full_name())
+        {
             return Err(format!("the message is a {}, and not a {wanted}", message.full_name()));
         }
         let plan = MessagePlan::new(message, schema.fields(), Absent::Null);

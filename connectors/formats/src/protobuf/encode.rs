@@ -16,6 +16,7 @@ use tidemill_core::{Error, Result};
 use self::plain::{
     Plain, length_prefixed, number_of, put_scalar, put_seconds, text, unpacked, unsuited,
 };
+use super::RegistryFormat;
 use super::plan::{Absent, FieldPlan, MessagePlan, Missing, Op, Scalar, Single};
 use super::wire::{WireType, put_tag};
 use crate::Encoder;
@@ -26,32 +27,45 @@ const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 /// Encodes messages. See the [module](super).
 pub struct ProtobufEncoder {
-    plan: MessagePlan,
-    /// What every payload begins with.
-    frame: Vec<u8>,
+    schema: SchemaRef,
+    /// Asked with the first rows, where there is one.
+    registry: Option<RegistryFormat>,
+    /// What every payload begins with, and how the rest is made of a row.
+    planned: Option<(Vec<u8>, MessagePlan)>,
 }
 
 impl ProtobufEncoder {
-    pub(super) fn new(
-        message: &MessageDescriptor,
-        schema: SchemaRef,
-        frame: Vec<u8>,
-    ) -> Result<Self> {
+    pub(super) fn of_message(message: &MessageDescriptor, schema: SchemaRef) -> Result<Self> {
         let plan = MessagePlan::new(message, schema.fields(), Absent::Refused)?;
-        Ok(Self { plan, frame })
+        Ok(Self { schema, registry: None, planned: Some((Vec::new(), plan)) })
+    }
+
+    pub(super) fn of_registry(format: RegistryFormat, schema: SchemaRef) -> Self {
+        Self { schema, registry: Some(format), planned: None }
     }
 }
 
 impl Encoder for ProtobufEncoder {
     /// # Errors
-    /// Permanent, for a row that is no such message: a required field that is null, a name that is not
+    /// Those of [`registry`](crate::registry) with the first rows, and a configuration error where the
+    /// subject's latest schema does not fit the table. Permanent, for a row that is no such message: a required field that is null, a name that is not
     /// in its enum, two members of a `oneof`.
     fn encode(&mut self, rows: &RecordBatch, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let cells = RecordCells::new(&self.plan, rows.columns())?;
+        let (frame, plan) = match &mut self.planned {
+            Some(planned) => planned,
+            unplanned => {
+                let format = self.registry.as_ref();
+                let format = format.ok_or_else(|| Error::internal("an encoder without a plan"))?;
+                let (frame, message) = format.registered()?;
+                let plan = MessagePlan::new(&message, self.schema.fields(), Absent::Refused)?;
+                unplanned.insert((frame, plan))
+            }
+        };
+        let cells = RecordCells::new(plan, rows.columns())?;
         let mut payload = Vec::new();
         for row in 0..rows.num_rows() {
             payload.clear();
-            payload.extend_from_slice(&self.frame);
+            payload.extend_from_slice(frame);
             cells.write(row, &mut payload).map_err(|bad| {
                 Error::permanent(format!("row {row} is no such message: {}", bad.reason("")))
             })?;

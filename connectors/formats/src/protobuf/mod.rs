@@ -46,10 +46,11 @@ pub use self::decode::ProtobufDecoder;
 pub use self::encode::ProtobufEncoder;
 use self::plan::{Absent, MessagePlan};
 pub use self::types::{schema, sql_type};
-use crate::registry::{Definition, Registry, RegistryConfig, Schema, SchemaKind};
+use crate::refuse_ignoring_errors;
+use crate::registry::{Definition, Registry, RegistryConfig, Schema, SchemaKind, framing};
 
 /// What [`ProtobufFormat`] understands, besides the options of a registry.
-pub(crate) const OPTIONS: [OptionSpec; 6] = [
+pub(crate) const OPTIONS: [OptionSpec; 7] = [
     OptionSpec::new("protobuf.file", "The .proto file that describes the message."),
     OptionSpec::new(
         "protobuf.import-path",
@@ -69,6 +70,7 @@ pub(crate) const OPTIONS: [OptionSpec; 6] = [
         "protobuf-confluent.file",
         "The .proto file that a sink registers (default: it uses the subject's latest schema).",
     ),
+    OptionSpec::new("protobuf.ignore-parse-errors", "Write 'on-error' = 'skip' instead."),
 ];
 
 /// Protobuf and how exactly.
@@ -106,6 +108,7 @@ impl ProtobufFormat {
     pub fn parse(options: &Options) -> Result<Self> {
         const FILE: &str = "protobuf.file";
         const SET: &str = "protobuf.descriptor-set";
+        refuse_ignoring_errors(options, "protobuf.ignore-parse-errors")?;
         let pool = match (options.get(FILE), options.get(SET)) {
             (Some(file), None) => {
                 let paths = options.get("protobuf.import-path").unwrap_or_default();
@@ -167,43 +170,36 @@ impl ProtobufFormat {
         }
     }
 
-    /// A decoder into `schema`. With a registry whose subject is given, the columns are checked
-    /// against its latest schema, if there is one yet.
+    /// A decoder into `schema`. With a registry nothing is asked yet: the columns are checked with the
+    /// first payload, against the latest schema of the subject where one is given.
     ///
     /// # Errors
-    /// A configuration error that names the column, the field, and what the column could be; those of
-    /// [`registry`](crate::registry).
+    /// A configuration error that names the column, the field, and what the column could be.
     pub fn decoder(&self, schema: SchemaRef) -> Result<ProtobufDecoder> {
         match &self.from {
             From::Message(message) => ProtobufDecoder::of_message(message, schema),
-            From::Registry(format) => {
-                if let Some(subject) = &format.subject
-                    && let Some(latest) = format.writers.registry.latest(subject)?
-                {
-                    let message = format.message_of(&latest)?;
-                    MessagePlan::new(&message, schema.fields(), Absent::Refused)?;
-                }
-                let writers = format.writers.clone();
-                ProtobufDecoder::of_registry(writers, format.message.clone(), schema)
-            }
+            From::Registry(format) => ProtobufDecoder::of_registry(format.clone(), schema),
         }
     }
 
-    /// An encoder of rows of `schema`. With a registry, the schema is registered now, or the latest of
-    /// the subject taken.
+    /// An encoder of rows of `schema`. With a registry nothing is asked yet: the schema is registered,
+    /// or the latest of the subject taken, with the first rows.
     ///
     /// # Errors
-    /// As for [`ProtobufFormat::decoder`]; a schema that the registry refuses is permanent.
+    /// As for [`ProtobufFormat::decoder`]; also where a registry's subject is missing.
     pub fn encoder(&self, schema: SchemaRef) -> Result<ProtobufEncoder> {
         match &self.from {
-            From::Message(message) => ProtobufEncoder::new(message, schema, Vec::new()),
+            From::Message(message) => ProtobufEncoder::of_message(message, schema),
             From::Registry(format) => {
-                let (id, message) = format.registered()?;
-                let mut frame = Vec::new();
-                crate::registry::framing::write_header(id, &mut frame);
-                let indexes = descriptors::indexes_of(&message);
-                crate::registry::framing::write_indexes(&indexes, &mut frame);
-                ProtobufEncoder::new(&message, schema, frame)
+                format.subject()?;
+                if let Some(text) = &format.text {
+                    MessagePlan::new(
+                        &format.message_of_text(text)?,
+                        schema.fields(),
+                        Absent::Refused,
+                    )?;
+                }
+                Ok(ProtobufEncoder::of_registry(format.clone(), schema))
             }
         }
     }
@@ -248,13 +244,7 @@ impl RegistryFormat {
         }
     }
 
-    /// The id to write, and the message behind it.
-    fn registered(&self) -> Result<(u32, MessageDescriptor)> {
-        let Some(text) = &self.text else {
-            let (schema, message) = self.latest()?;
-            return Ok((schema.id, message));
-        };
-        let subject = self.subject()?;
+    fn message_of_text(&self, text: &str) -> Result<MessageDescriptor> {
         let option = "protobuf-confluent.file";
         let file = descriptors::of_text(text).map_err(|reason| {
             Error::option(
@@ -265,9 +255,36 @@ impl RegistryFormat {
                 ),
             )
         })?;
-        let message = self.message_in(&file)?;
-        let definition = Definition::new(SchemaKind::Protobuf, text.as_str());
-        Ok((self.writers.registry.register(subject, &definition)?, message))
+        self.message_in(&file)
+    }
+
+    /// What stands in front of every message that is written, and the message behind it.
+    fn registered(&self) -> Result<(Vec<u8>, MessageDescriptor)> {
+        let (id, message) = match &self.text {
+            Some(text) => {
+                let message = self.message_of_text(text)?;
+                let definition = Definition::new(SchemaKind::Protobuf, text.as_str());
+                (self.writers.registry.register(self.subject()?, &definition)?, message)
+            }
+            None => {
+                let (schema, message) = self.latest()?;
+                (schema.id, message)
+            }
+        };
+        let mut frame = Vec::new();
+        framing::write_header(id, &mut frame);
+        framing::write_indexes(&descriptors::indexes_of(&message), &mut frame);
+        Ok((frame, message))
+    }
+
+    /// Checks columns against the subject's latest schema, where both are there.
+    fn check(&self, schema: &SchemaRef) -> Result<()> {
+        if let Some(subject) = &self.subject
+            && let Some(latest) = self.writers.registry.latest(subject)?
+        {
+            MessagePlan::new(&self.message_of(&latest)?, schema.fields(), Absent::Refused)?;
+        }
+        Ok(())
     }
 }
 

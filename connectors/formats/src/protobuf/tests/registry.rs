@@ -119,8 +119,12 @@ fn an_outage_ends_the_job_and_is_no_bad_record() {
 fn a_sink_registers_its_file_or_takes_the_latest_schema() {
     let shop = Shop::open();
     let subject = ("subject", "orders-value");
-    let missing = shop.format(&[subject]).encoder(orders()).map(drop).unwrap_err();
+    let no_rows = RecordBatch::new_empty(orders());
+    let mut encoder = shop.format(&[subject]).encoder(orders()).unwrap();
+    let missing = encoder.encode(&no_rows, &mut |_| {}).unwrap_err();
     assert!(missing.to_string().contains("has no schema"), "{missing}");
+    let nowhere = shop.format(&[]).encoder(orders()).map(drop).unwrap_err();
+    assert_eq!(nowhere.wrong_option(), Some("protobuf-confluent.subject"));
 
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), V1).unwrap();
@@ -140,8 +144,15 @@ fn a_sink_registers_its_file_or_takes_the_latest_schema() {
     assert_eq!(shop.registry.latest("orders-value").unwrap().unwrap().definition.text, V1);
 
     let typo = crate::testing::schema(&[("idd", DataType::Int64)]);
-    let refused = shop.format(&[subject, named]).decoder(typo).map(drop).unwrap_err();
+    let mut decoder = shop.format(&[subject, named]).decoder(typo.clone()).unwrap();
+    decoder.decode(&framed(1, &[1], &[8, 5])).unwrap_err();
+    let refused = decoder.finish().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Configuration);
     assert!(refused.to_string().contains("did you mean 'id'?"), "{refused}");
+    let offline = shop.format(&[subject, named, ("file", path)]);
+    let asked = shop.server.requests().len();
+    assert!(offline.encoder(typo).is_err(), "a file is checked without the registry");
+    assert_eq!(shop.server.requests().len(), asked);
     let columns = shop.format(&[subject, named]).schema().unwrap();
     assert_eq!(columns.fields().len(), 2);
 }
