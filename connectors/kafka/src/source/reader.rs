@@ -28,6 +28,7 @@ use super::start;
 use crate::client::Failure;
 use crate::client::connection::Connection;
 use crate::client::error;
+use crate::client::topics;
 
 /// Of so many batches that no checkpoint has committed yet the first record's time is remembered.
 const MARKS_MAX: usize = 4096;
@@ -182,10 +183,7 @@ impl Reader {
                 tracing::warn!("{}/{}: {text}; trying again", self.topic, self.partition);
                 Ok(())
             }
-            Failure::UnknownTopic => Err(Error::external(format!(
-                "topic '{}' is gone: it was deleted while the job read it",
-                self.topic
-            ))),
+            Failure::UnknownTopic => Err(self.gone()),
             Failure::Record => Err(Error::external(format!(
                 "{text}: raise 'properties.max.partition.fetch.bytes' and \
                  'properties.fetch.max.bytes'"
@@ -194,10 +192,21 @@ impl Reader {
         }
     }
 
+    fn gone(&self) -> Error {
+        let message =
+            format!("topic '{}' is gone: it was deleted while the job read it", self.topic);
+        Error::external(message)
+    }
+
     /// The next record is gone.
     fn out_of_range(&mut self) -> Result<()> {
         let next = {
             let (asking, reading) = (&self.session.asking()?, &self.connection);
+            // In a topic that was created again no offset means anything, whatever is to be done
+            // about records that are gone.
+            let now = topics::describe(asking, std::slice::from_ref(&self.topic))?;
+            let now = now.into_iter().flatten().next().ok_or_else(|| self.gone())?;
+            now.check_is(self.position.topic_id.as_deref())?;
             let topic = self.topic.as_str();
             let partition = Partition { asking, reading, topic, partition: self.partition };
             let range = partition.range()?;
@@ -206,6 +215,7 @@ impl Reader {
         self.unassign()?;
         self.position.next = next;
         self.assign()?;
+        // What the queue still holds from before keeps it from telling of what comes now.
         self.queue.wake();
         Ok(())
     }
