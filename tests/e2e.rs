@@ -27,6 +27,8 @@ mod goldens;
 mod idle;
 #[path = "e2e/job_folder.rs"]
 mod job_folder;
+#[path = "e2e/kafka.rs"]
+mod kafka;
 #[path = "e2e/kill.rs"]
 mod kill;
 #[path = "e2e/kinds.rs"]

@@ -109,10 +109,8 @@ impl JobFolder {
 
     /// Starts the job at a limited rate in the background.
     pub fn start(&self, mut command: Command, rate: u32) -> Running {
-        let log = self.path(&format!("log-{rate}"));
-        command.env("RATE", rate.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(fs::File::create(&log).unwrap());
-        Running { child: command.spawn().unwrap(), log }
+        command.env("RATE", rate.to_string());
+        Running::start(command, self.path(&format!("log-{rate}")))
     }
 
     /// The epochs that exist, ascending.
@@ -192,6 +190,13 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a command; what it says goes to a file.
+    pub fn start(mut command: Command, log: PathBuf) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(&log).unwrap());
+        Self { child: command.spawn().unwrap(), log }
+    }
+
     /// Waits for a condition while the process runs.
     pub fn until(&mut self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
@@ -277,13 +282,15 @@ pub fn assert_lines(found: &[String], expected: &[String], context: &str) {
     }
 }
 
-fn part_files(folder: &Path) -> Vec<PathBuf> {
+/// Visible files of a sink.
+pub fn part_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let files = entries.map(|entry| entry.unwrap().path());
     files.filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with("part-")).collect()
 }
 
-fn copy_all(from: &Path, to: &Path) {
+/// A folder and all in it.
+pub fn copy_all(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());

@@ -1,0 +1,339 @@
+//! Invariant 10: passwords appear in nothing that a job says, serves or keeps, wherever they were given,
+//! and whether they are right, wrong, or never asked for. With every log there is, librdkafka's too.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use super::broker::{Broker, Topic};
+use super::clicks::fill;
+use super::services::OwnBroker;
+use crate::job_folder::Running;
+
+/// What is nowhere valid and must be nowhere seen.
+const CANARY: &str = "canary-3f9a1c";
+
+const JOB: &str = "
+SET 'pipeline.name' = 'secretive';
+SET 'execution.checkpointing.dir' = 'checkpoints';
+SET 'execution.checkpointing.interval' = '50 ms';
+CREATE TABLE clicks (
+  user_id BIGINT, ts TIMESTAMP(3), amount BIGINT,
+  WATERMARK FOR ts AS ts - INTERVAL '2' SECOND
+) WITH ('connector' = 'kafka', 'topic' = '{input}', 'scan.startup.mode' = 'earliest-offset',
+        'properties.group.id' = '{output}', 'rate-limit' = '${RATE:-10000000}',
+        'format' = '{format}', 'properties.debug' = 'all', {options});
+CREATE TABLE kept (user_id BIGINT, amount BIGINT)
+WITH ('connector' = 'kafka', 'topic' = '{output}', 'sink.delivery-guarantee' = 'exactly-once',
+      'sink.transactional-id-prefix' = '{output}', 'format' = '{format}',
+      'properties.debug' = 'all', {options});
+INSERT INTO kept SELECT user_id, amount FROM clicks;
+";
+
+/// Where a secret stands.
+struct Case {
+    name: &'static str,
+    /// Options of both tables.
+    options: String,
+    /// The environment.
+    variables: Vec<(&'static str, String)>,
+    format: &'static str,
+}
+
+impl Case {
+    fn new(name: &'static str, options: impl Into<String>) -> Self {
+        Self { name, options: options.into(), variables: Vec::new(), format: "json" }
+    }
+
+    fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((variable, value.into()));
+        self
+    }
+}
+
+/// A job with a secret in it, in a folder of its own.
+struct Secretive<'a> {
+    folder: &'a Path,
+    case: &'a Case,
+}
+
+impl Secretive<'_> {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.args(arguments).current_dir(self.folder).stdin(Stdio::null());
+        command.env_remove("FAILPOINTS").env_remove("KAFKA_BROKERS");
+        command.env("TIDEMILL_LOG", "trace").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
+        command.envs(self.case.variables.iter().map(|(name, value)| (*name, value)));
+        command
+    }
+
+    /// What a command says, on both channels, however it ends.
+    fn said(&self, arguments: &[&str]) -> Vec<u8> {
+        let ended = self.command(arguments).output().unwrap();
+        [ended.stdout, ended.stderr].concat()
+    }
+
+    /// Everything that is said of the job without running it.
+    fn described(&self) -> Vec<u8> {
+        let explain = ["explain", "job.sql", "--format"];
+        let mut said = self.said(&[&explain[..], &["text"]].concat());
+        said.extend(self.said(&[&explain[..], &["mermaid"]].concat()));
+        said.extend(self.said(&["check", "job.sql"]));
+        said.extend(self.said(&["lag", "job.sql"]));
+        said
+    }
+
+    /// Runs until there is a checkpoint with the clicks in it, and returns all that was served.
+    fn served(&self, input: &Topic, group: &str) -> Vec<u8> {
+        let command = self.command(&["run", "job.sql", "--http", "127.0.0.1:0"]);
+        let mut running = Running::start(command, self.folder.join("log"));
+        let group = input.group(group);
+        running.until("a checkpoint of all clicks", || group.committed() > 0);
+        let log = running.stderr();
+        let address = log.split_once("on http://").unwrap().1.split_whitespace().next().unwrap();
+        let served = ["/metrics", "/status"].map(|path| get(address, path)).concat();
+        running.signal("INT");
+        assert_eq!(running.wait().0, Some(0), "{}: {}", self.case.name, running.stderr());
+        served
+    }
+}
+
+/// The answer to an HTTP request.
+fn get(address: &str, path: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {}", String::from_utf8_lossy(&answer));
+    answer
+}
+
+/// Every file below a folder but the job itself and the file that holds the secret.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let given = path.ends_with("job.sql") || path.ends_with("secret");
+        match path.is_dir() {
+            true => files(&path, found),
+            false if !given => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// A secret, and what the wire makes of it.
+fn guises(user: &str, secret: &str) -> Vec<Vec<u8>> {
+    let pairs = [format!("{user}:{secret}"), format!("\0{user}\0{secret}")];
+    let mut guises = vec![secret.as_bytes().to_vec(), hex(secret).into_bytes()];
+    guises.extend(pairs.iter().map(|pair| base64(pair.as_bytes()).into_bytes()));
+    guises
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |three: &[u8]| {
+        let bits = (0..3).fold(0, |bits, n| bits << 8 | u32::from(*three.get(n).unwrap_or(&0)));
+        (0..=three.len())
+            .map(|n| char::from(DIGITS[(bits >> (18 - 6 * n)) as usize & 63]))
+            .collect()
+    };
+    let text: String = bytes.chunks(3).map(|three: &[u8]| -> String { digits(three) }).collect();
+    let padded = text.len().next_multiple_of(4);
+    format!("{text:=<padded$}")
+}
+
+fn assert_nowhere(text: &[u8], guises: &[Vec<u8>], context: &str) {
+    for guise in guises {
+        let at = text.windows(guise.len()).position(|window| window == guise);
+        if let Some(at) = at {
+            let around = &text[at.saturating_sub(200)..text.len().min(at + 100)];
+            panic!("{context}: a secret is in it: …{}…", String::from_utf8_lossy(around));
+        }
+    }
+}
+
+/// A broker with accounts: the shared one where its accounts are known, or one of this test's own.
+struct Accounts {
+    own: Option<OwnBroker>,
+}
+
+impl Accounts {
+    fn find() -> Self {
+        let shared = std::env::var("KAFKA_SASL_SSL_BROKERS").is_ok();
+        Self { own: (!shared).then(OwnBroker::up) }
+    }
+
+    fn variable(&self, name: &str) -> String {
+        let own = self.own.as_ref().map(|own| own.variable(name).to_owned());
+        own.unwrap_or_else(|| std::env::var(name).unwrap())
+    }
+
+    /// The options of a user who says who they are in another way than by `login`.
+    fn reach(&self, mechanism: &str, login: &str) -> String {
+        let (brokers, ca) = (self.variable("KAFKA_SASL_SSL_BROKERS"), self.variable("KAFKA_CA"));
+        format!(
+            "'properties.bootstrap.servers' = '{brokers}', 'properties.ssl.ca.location' = '{ca}',
+             'properties.security.protocol' = 'SASL_SSL', 'properties.sasl.mechanism' = '{mechanism}'
+             {login}"
+        )
+    }
+}
+
+/// Every place where the password of a user may stand.
+fn places(accounts: &Accounts, user: &str, password: &str) -> Vec<Case> {
+    let named = format!(", 'properties.sasl.username' = '{user}'");
+    let scram = |login: &str| accounts.reach("SCRAM-SHA-256", &format!("{named}{login}"));
+    let property = format!(", 'properties.sasl.password' = '{password}'");
+    let login = |module: &str| {
+        format!(
+            ", 'properties.sasl.jaas.config' = 'org.apache.kafka.common.security.{module} required \
+             username=\"{user}\" password=\"{password}\";'"
+        )
+    };
+    vec![
+        Case::new("a property", scram(&property)),
+        Case::new("a property, PLAIN", accounts.reach("PLAIN", &format!("{named}{property}"))),
+        Case::new("a file", scram(", 'properties.sasl.password.file' = 'secret'")),
+        Case::new("a variable in the text", scram(", 'properties.sasl.password' = '${SECRET}'"))
+            .with("SECRET", password),
+        Case::new("the environment", scram("")).with("KAFKA_SASL_PASSWORD", password),
+        Case::new("a file of the environment", scram(""))
+            .with("KAFKA_SASL_PASSWORD_FILE", "secret"),
+        Case::new(
+            "a JAAS configuration",
+            accounts.reach("SCRAM-SHA-256", &login("scram.ScramLoginModule")),
+        ),
+        Case::new(
+            "a JAAS configuration, PLAIN",
+            accounts.reach("PLAIN", &login("plain.PlainLoginModule")),
+        ),
+    ]
+}
+
+/// Lays a case out in a folder and hands it over; then nothing in the folder may hold its secret.
+fn with_job<T>(
+    case: &Case,
+    topics: (&Topic, &Topic),
+    user: &str,
+    secret: &str,
+    run: impl FnOnce(&Secretive<'_>) -> T,
+) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let job = JOB
+        .replace("{input}", topics.0.name())
+        .replace("{output}", topics.1.name())
+        .replace("{format}", case.format)
+        .replace("{options}", &case.options);
+    fs::write(folder.path().join("job.sql"), job).unwrap();
+    fs::write(folder.path().join("secret"), secret).unwrap();
+    let job = Secretive { folder: folder.path(), case };
+    let result = run(&job);
+    let guises = guises(user, secret);
+    assert_nowhere(&job.described(), &guises, &format!("{}: explain, check and lag", case.name));
+    let mut written = Vec::new();
+    files(folder.path(), &mut written);
+    for file in written {
+        let context = format!("{}: {}", case.name, file.display());
+        assert_nowhere(&fs::read(&file).unwrap(), &guises, &context);
+    }
+    result
+}
+
+#[test]
+fn a_password_that_lets_a_job_in_is_said_served_and_kept_nowhere() {
+    let accounts = Accounts::find();
+    let (user, password) =
+        (accounts.variable("KAFKA_TEST_USER"), accounts.variable("KAFKA_TEST_PASSWORD"));
+    let broker = Broker::at(accounts.variable("KAFKA_BROKERS"));
+    let input = broker.topic("clicks", 2);
+    fill(&input, 4, 400);
+    for case in places(&accounts, &user, &password) {
+        let output = broker.topic("kept", 1);
+        with_job(&case, (&input, &output), &user, &password, |job| {
+            let served = job.served(&input, output.name());
+            assert_nowhere(&served, &guises(&user, &password), case.name);
+            let log = fs::read_to_string(job.folder.join("log")).unwrap();
+            assert!(log.contains("SASL"), "{}: librdkafka's log is missing: {log}", case.name);
+            let checkpoints = fs::read_dir(job.folder.join("checkpoints")).unwrap();
+            assert!(checkpoints.count() > 0, "{}: there are checkpoints", case.name);
+        });
+    }
+}
+
+#[test]
+fn a_password_that_is_refused_or_never_asked_for_is_in_no_error() {
+    let accounts = Accounts::find();
+    let user = accounts.variable("KAFKA_TEST_USER");
+    let broker = Broker::at(accounts.variable("KAFKA_BROKERS"));
+    let (input, output) = (broker.topic("clicks", 1), broker.topic("kept", 1));
+    let refused = |case: &Case| {
+        with_job(case, (&input, &output), &user, CANARY, |job| {
+            let ended = job.command(&["run", "job.sql", "-o", "json"]).output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(matches!(ended.status.code(), Some(1 | 78)), "{}: {said}", case.name);
+            let said = [ended.stdout, ended.stderr].concat();
+            assert_nowhere(&said, &guises(&user, CANARY), &format!("{}: run", case.name));
+        });
+    };
+    let token = format!(", 'properties.sasl.oauthbearer.token' = '{CANARY}'");
+    let mut cases = places(&accounts, &user, CANARY);
+    cases.push(Case::new("a token", accounts.reach("OAUTHBEARER", &token)));
+    cases.extend(registries(&accounts.variable("KAFKA_BROKERS"), &user));
+    // Where nobody answers, that takes its time.
+    let elsewhere = |name, brokers: &str| {
+        let options = &cases[0].options;
+        Case::new(name, options.replace(&accounts.variable("KAFKA_SASL_SSL_BROKERS"), brokers))
+    };
+    let silent = [
+        elsewhere("a broker that is not there", "127.0.0.1:1"),
+        elsewhere("a broker without security", &accounts.variable("KAFKA_BROKERS")),
+    ];
+    thread::scope(|scope| {
+        for case in &silent {
+            scope.spawn(|| refused(case));
+        }
+        cases.iter().for_each(refused);
+    });
+}
+
+/// Every place where a registry's password may stand; the registry is not there.
+fn registries(brokers: &str, user: &str) -> Vec<Case> {
+    let case = |name, url: &str, more: &str| {
+        let options = format!(
+            "'properties.bootstrap.servers' = '{brokers}', 'avro-confluent.url' = '{url}',
+             'avro-confluent.deadline' = '100 ms'{more}"
+        );
+        Case { format: "avro-confluent", ..Case::new(name, options) }
+    };
+    let nowhere = "http://127.0.0.1:1";
+    let with_user = format!("http://{user}:{CANARY}@127.0.0.1:1");
+    let info = format!(", 'avro-confluent.basic-auth.user-info' = '{user}:{CANARY}'");
+    let bearer = format!(", 'avro-confluent.bearer-auth.token' = '{CANARY}'");
+    let from_file = ", 'avro-confluent.bearer-auth.token-file' = 'secret'";
+    let environment = format!("'properties.bootstrap.servers' = '{brokers}'");
+    vec![
+        case("a registry's address", &with_user, ""),
+        case("a registry's user-info", nowhere, &info),
+        case("a registry's token", nowhere, &bearer),
+        case("a registry's token in a file", nowhere, from_file),
+        case("a registry's address that is none", &format!("http://{user}:{CANARY}@:x"), ""),
+        Case {
+            format: "avro-confluent",
+            ..Case::new("a registry of the environment", environment)
+        }
+        .with("SCHEMA_REGISTRY_URL", with_user),
+    ]
+}
+
+#[test]
+fn base64_is_what_others_make_of_it() {
+    let known = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+    known.iter().for_each(|(text, encoded)| assert_eq!(base64(text.as_bytes()), *encoded));
+}
