@@ -138,6 +138,8 @@ fn a_reason_says_what_is_wrong_where() {
     );
     assert_eq!(why(&[0x80]), "n: the record ends at byte 1, in the middle of a value");
     assert_eq!(why(&[0xff; 11]), "n: the number at byte 0 is longer than 64 bits");
+    let ten = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+    assert_eq!(why(&ten), "n: the number at byte 0 is longer than 64 bits");
     assert_eq!(why(&[0x02, 0x00, 0x09]), "1 bytes follow the end of the record");
     // A block of as many items as there are numbers, in no bytes.
     let block = [0x02, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
