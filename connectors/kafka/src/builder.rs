@@ -48,6 +48,15 @@ pub struct Kafka {
     out_of_range: OutOfRange,
     /// Columns and the metadata that they hold.
     metadata: Vec<(String, String)>,
+    key: Option<Key>,
+    key_prefix: String,
+}
+
+/// What stands in keys.
+#[derive(Debug, Clone)]
+struct Key {
+    format: Format,
+    columns: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +90,8 @@ impl Kafka {
             discovery: Some(Duration::from_secs(10)),
             out_of_range: OutOfRange::Fail,
             metadata: Vec::new(),
+            key: None,
+            key_prefix: String::new(),
         }
     }
 
@@ -137,6 +148,23 @@ impl Kafka {
         self
     }
 
+    /// These columns stand in the record's key, in this format, and not in its value.
+    #[must_use]
+    pub fn key<C: Into<String>>(
+        self,
+        format: Format,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
+        let columns = columns.into_iter().map(Into::into).collect();
+        Self { key: Some(Key { format, columns }), ..self }
+    }
+
+    /// Names of columns that stand in the key begin with this, and the key's own names do not.
+    #[must_use]
+    pub fn key_prefix(self, prefix: impl Into<String>) -> Self {
+        Self { key_prefix: prefix.into(), ..self }
+    }
+
     /// Values are JSON objects.
     pub fn json(self, schema: SchemaRef) -> KafkaSource {
         self.format(Format::Json(JsonFormat::default()), schema)
@@ -161,11 +189,23 @@ impl Kafka {
         let properties = self.properties.iter();
         let options: Options =
             properties.map(|(name, value)| (format!("properties.{name}"), value)).collect();
-        let column = |(column, key): &(String, String)| match schema.index_of(column) {
-            Ok(index) => Ok((index, key.clone())),
-            Err(_) => Err(Error::configuration(format!("the schema has no column '{column}'"))),
+        let index = |column: &String| {
+            let missing = |_| Error::configuration(format!("the schema has no column '{column}'"));
+            schema.index_of(column).map_err(missing)
         };
-        let metadata = self.metadata.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let metadata = self.metadata.iter().map(|(column, key)| Ok((index(column)?, key.clone())));
+        let metadata = metadata.collect::<Result<Vec<_>>>()?;
+        let key = match &self.key {
+            Some(key) => {
+                let columns = key.columns.iter().map(index).collect::<Result<Vec<_>>>()?;
+                Some((key.format.clone(), columns, self.key_prefix))
+            }
+            None if !self.key_prefix.is_empty() => {
+                let message = "a prefix of key columns needs a key: say which columns are in it";
+                return Err(Error::configuration(message));
+            }
+            None => None,
+        };
         let config = SourceConfig {
             topics: match self.topics {
                 Which::List(names) => Topics::list(names)?,
@@ -176,7 +216,7 @@ impl Kafka {
             stop: self.stop,
             discovery: self.discovery.filter(|interval| !interval.is_zero()),
             out_of_range: self.out_of_range,
-            layout: Layout::of_values(schema, &metadata, format)?,
+            layout: Layout::of_values(schema, &metadata, format, key)?,
         };
         config.check()?;
         Ok(config)

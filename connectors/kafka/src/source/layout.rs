@@ -152,7 +152,8 @@ impl Layout {
         Self::new(table.schema.clone(), &table.metadata, value, key)
     }
 
-    /// All columns but those of `metadata` come from the value.
+    /// All columns come from the value but those of `metadata`, and those that `key` says: a format, the
+    /// columns that stand in the key, and what their names begin with that the key's do not.
     ///
     /// # Errors
     /// A column whose type the format, or the metadata, does not have.
@@ -160,8 +161,15 @@ impl Layout {
         schema: SchemaRef,
         metadata: &[(usize, String)],
         format: Format,
+        key: Option<(Format, Vec<usize>, String)>,
     ) -> Result<Self> {
-        Self::new(schema, metadata, format, KeyOptions::default())
+        let key = key.map(|(format, columns, prefix)| KeyOptions {
+            format: Some(format),
+            columns,
+            prefix,
+            only_in_key: true,
+        });
+        Self::new(schema, metadata, format, key.unwrap_or_default())
     }
 
     fn new(

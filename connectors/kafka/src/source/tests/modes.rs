@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use tidemill_core::source::{Offset, Source, SplitReader};
 
-use super::broker::{Sent, Topic, context, read, read_to_end, refused, source, unique};
+use super::broker::{
+    Sent, Topic, context, numbers, read, read_to_end, refused, source, table, unique,
+};
+use crate::lag;
 
 const BOUNDED: (&str, &str) = ("scan.bounded.mode", "latest-offset");
 
@@ -145,4 +148,22 @@ fn text_that_is_no_offset_is_refused() {
     let text = Offset("line 7".to_owned());
     let error = refused(source.open(&topic.split(0), Some(&text), &context()));
     assert!(error.to_string().contains("'line 7'"), "{error}");
+}
+
+#[test]
+fn lag_is_told_without_the_job() {
+    let topic = ten();
+    let group = unique("group");
+    let options = [("properties.group.id", group.as_str())];
+    let table = table(numbers(), &[], &topic.name, &options);
+    let before = lag::of_table(&table, "job").unwrap();
+    assert_eq!((before.group.as_str(), before.partitions[0].committed), (group.as_str(), None));
+    topic.commit(&group, 4);
+    let lag = lag::of_table(&table, "job").unwrap();
+    let [lag] = &lag.partitions[..] else { panic!("{lag:?}") };
+    assert_eq!((lag.start, lag.committed, lag.end, lag.records), (0, Some(4), 10, Some(6)));
+    assert!(lag.seconds.unwrap() > 3600.0, "it is from 1970: {lag:?}");
+    topic.commit(&group, 10);
+    let none = lag::of_table(&table, "job").unwrap();
+    assert_eq!((none.partitions[0].records, none.partitions[0].seconds), (Some(0), Some(0.0)));
 }

@@ -5,9 +5,12 @@ use arrow::datatypes::{
     DataType, Field, Fields, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use tidemill_core::source::Source;
+use tidemill_formats::Format;
+use tidemill_formats::json::JsonFormat;
 
-use super::broker::{Sent, Topic, context, numbers, read, read_to_end, source, table};
+use super::broker::{Sent, Topic, brokers, context, numbers, read, read_to_end, source, table};
 use crate::source::KafkaSource;
+use crate::{Kafka, StartAt, StopAt};
 
 const BOUNDED: (&str, &str) = ("scan.bounded.mode", "latest-offset");
 
@@ -152,6 +155,15 @@ fn key_columns_come_from_the_key_and_a_bad_key_costs_only_its_record() {
     let values: Vec<_> = rows.column(0).as_string_view().iter().flatten().collect();
     assert_eq!(values, ["a", "d"]);
     assert_eq!(rows.column(1).as_primitive::<Int64Type>().values(), &[1, 4]);
+    let built = Kafka::topic(&topic.name)
+        .brokers(brokers())
+        .start_at(StartAt::Earliest)
+        .stop_at(StopAt::Latest)
+        .key(Format::Json(JsonFormat::default()), ["k_id"])
+        .key_prefix("k_")
+        .json(source.schema());
+    let same = read_to_end(&built, &topic.split(0), None).unwrap();
+    assert_eq!(same.batch(&built.schema()), rows);
     let reasons: Vec<_> = got.letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(reasons.len(), 3, "{reasons:?}");
     assert!(reasons[0].starts_with("key: "), "{reasons:?}");
