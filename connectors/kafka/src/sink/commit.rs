@@ -137,7 +137,7 @@ impl TransactionCommitter {
             };
             tracing::warn!(epoch, attempt, "{}: the transaction is redone", failed.error);
             self.transactions.pause(wait);
-            self.transactions.abort()?;
+            self.transactions.abort().map_err(|error| self.give_up(error, attempt, epoch))?;
             // Whether a commit took effect is not always said; the marker knows.
             if failed.at == Step::Commit
                 && self.witnesses.committed(0, START_TIMEOUT)? == Some(epoch)

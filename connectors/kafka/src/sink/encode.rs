@@ -14,7 +14,7 @@ use tidemill_core::record::Header;
 use tidemill_core::{Batch, Error, ErrorKind, Result};
 use tidemill_formats::{Encoder, Format};
 
-use super::record::{Outgoing, RecordEncoder};
+use super::record::{Encoded, Outgoing, RecordEncoder};
 use super::witness::EPOCH_HEADER;
 
 /// Beginnings of the names of headers that say why a record was a dead letter: they are about the
@@ -197,7 +197,7 @@ impl RecordEncoder for RowEncoder {
     fn encode(
         &mut self,
         batch: &Batch,
-        each: &mut dyn FnMut(usize, Result<Outgoing<'_>, String>) -> Result<()>,
+        each: &mut dyn FnMut(usize, Encoded<'_>) -> Result<()>,
     ) -> Result<()> {
         let keys = self.key.as_mut().map(|key| key.encode(&batch.rows)).transpose()?;
         let values = self.value.encode(&batch.rows)?;

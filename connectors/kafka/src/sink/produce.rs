@@ -42,6 +42,9 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 /// How long a record may take where the properties do not say: the Java client's default.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Another name of `message.timeout.ms`; of two names for one thing, the last one set would count.
+pub(crate) const JAVA_DELIVERY_TIMEOUT: &str = "delivery.timeout.ms";
+
 /// How many milliseconds a topic may be unknown to the brokers before its records are given back.
 pub(crate) const TOPIC_PATIENCE: &str = "10000";
 
@@ -239,10 +242,8 @@ struct Reports {
 impl Inner {
     fn open(settings: &ProducerSettings) -> Result<Self> {
         let ProducerSettings { name, properties, acknowledged, max_bytes, clock } = settings;
-        let timeout = properties.get("message.timeout.ms").map_or(DELIVERY_TIMEOUT, |millis| {
-            millis.parse().map_or(DELIVERY_TIMEOUT, Duration::from_millis)
-        });
-        let attempt = ATTEMPT.min(timeout / 2).max(Duration::from_millis(10)).as_millis();
+        let timeout = delivery_timeout(properties);
+        let attempt = ATTEMPT.min(timeout / 4).max(Duration::from_millis(10)).as_millis();
         let acks = if *acknowledged { "all" } else { "1" };
         // librdkafka knows no idempotence with fewer acknowledgements.
         let all = ["all", "-1"].contains(&properties.get("acks").unwrap_or(acks));
@@ -255,6 +256,7 @@ impl Inner {
             ("topic.metadata.propagation.max.ms", TOPIC_PATIENCE),
             ("queue.buffering.max.kbytes", "131072"),
         ]);
+        config.remove(JAVA_DELIVERY_TIMEOUT);
         config.set("message.timeout.ms", attempt.to_string());
         if let Some(limit) = max_bytes {
             config.set("message.max.bytes", limit.to_string());
@@ -467,6 +469,13 @@ fn is_bystander(code: RDKafkaErrorCode) -> bool {
 /// Something about one record of its batch is wrong.
 fn is_record(code: RDKafkaErrorCode) -> bool {
     code == RDKafkaErrorCode::InvalidRecord
+}
+
+/// How long a record may take in all.
+fn delivery_timeout(properties: &ClientProperties) -> Duration {
+    let names = ["message.timeout.ms", JAVA_DELIVERY_TIMEOUT];
+    let given = names.iter().find_map(|name| properties.get(name)?.parse().ok());
+    given.map_or(DELIVERY_TIMEOUT, Duration::from_millis)
 }
 
 /// Headers as librdkafka wants them.

@@ -53,6 +53,9 @@ impl Outgoing<'_> {
     }
 }
 
+/// The record of a row, or why it has none.
+pub(crate) type Encoded<'a> = Result<Outgoing<'a>, String>;
+
 /// Turns rows into records, in their order.
 pub(crate) trait RecordEncoder: Send {
     /// Calls `each` for every row: with its number and its record, or why it has none. An error of
@@ -60,7 +63,7 @@ pub(crate) trait RecordEncoder: Send {
     fn encode(
         &mut self,
         batch: &Batch,
-        each: &mut dyn FnMut(usize, Result<Outgoing<'_>, String>) -> Result<()>,
+        each: &mut dyn FnMut(usize, Encoded<'_>) -> Result<()>,
     ) -> Result<()>;
 }
 

@@ -8,7 +8,7 @@ use tidemill_core::record::SourceRecord;
 use tidemill_core::source::SplitId;
 
 use super::lane::Refused;
-use super::record::Outgoing;
+use super::record::{Encoded, Outgoing};
 use super::topic::Topic;
 
 /// Collects what one writer refuses.
@@ -28,7 +28,7 @@ impl Refusals {
         &mut self,
         batch: &Batch,
         row: usize,
-        record: Result<Outgoing<'a>, String>,
+        record: Encoded<'a>,
     ) -> Option<Outgoing<'a>> {
         let (record, reason) = match record {
             Ok(record) => match self.wrong_with(&record) {

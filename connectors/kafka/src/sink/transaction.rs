@@ -19,7 +19,7 @@ use rdkafka::statistics::Statistics;
 use tidemill_core::record::Header;
 use tidemill_core::{Epoch, Error, ErrorKind, Result};
 
-use super::produce::{TOPIC_PATIENCE, headers};
+use super::produce::{JAVA_DELIVERY_TIMEOUT, TOPIC_PATIENCE, headers};
 use super::record::Outgoing;
 use super::staged::StagedReader;
 use super::topic::{START_TIMEOUT, partitions};
@@ -31,11 +31,10 @@ use crate::client::properties::ClientProperties;
 /// How long one call may take; then it is called again, which librdkafka allows.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the brokers may take over one step.
-const STEP_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long brokers wait for a transaction whose producer is silent, before they abort it.
-const TRANSACTION_TIMEOUT: &str = "60000";
+/// How long a transaction may take where the properties do not say: then brokers abort it themselves.
+/// It bounds how much a checkpoint may write, and how long readers of committed records wait for a
+/// job that died in the middle of a commit and does not come back.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A step of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +81,8 @@ pub(crate) struct Transactions {
     topic: String,
     transactional_id: String,
     producer: ThreadedProducer<Delivering>,
+    /// How long a transaction may take.
+    timeout: Duration,
     random: RandomState,
 }
 
@@ -96,13 +97,16 @@ impl Transactions {
         transactional_id: &str,
         properties: &ClientProperties,
     ) -> Result<Self> {
-        let timeout = properties.get("transaction.timeout.ms").unwrap_or(TRANSACTION_TIMEOUT);
+        let given = properties.get("transaction.timeout.ms").and_then(|millis| millis.parse().ok());
+        let timeout = given.map_or(TRANSACTION_TIMEOUT, Duration::from_millis);
+        let millis = timeout.as_millis().to_string();
         let mut config = properties
             .config(&[("linger.ms", "5"), ("topic.metadata.propagation.max.ms", TOPIC_PATIENCE)]);
         config
+            .remove(JAVA_DELIVERY_TIMEOUT)
             .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", timeout)
-            .set("message.timeout.ms", timeout);
+            .set("transaction.timeout.ms", &millis)
+            .set("message.timeout.ms", &millis);
         let context =
             Delivering { events: Events::new(name, properties), failed: Mutex::default() };
         let producer = config
@@ -111,7 +115,7 @@ impl Transactions {
         let (name, topic) = (name.to_owned(), topic.to_owned());
         let transactional_id = transactional_id.to_owned();
         let random = RandomState::new();
-        let transactions = Self { name, topic, transactional_id, producer, random };
+        let transactions = Self { name, topic, transactional_id, producer, timeout, random };
         transactions.init()?;
         Ok(transactions)
     }
@@ -195,7 +199,7 @@ impl Transactions {
                 Err(failed) => failed,
             };
             let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-            if !is_full || start.elapsed() > STEP_TIMEOUT {
+            if !is_full || start.elapsed() > self.timeout {
                 return Err(self.failed(Step::Produce, &error).error);
             }
             out = back;
@@ -219,7 +223,7 @@ impl Transactions {
     /// Waits until what was produced is in the log.
     #[cfg(test)]
     pub fn flush(&self) {
-        self.producer.flush(STEP_TIMEOUT).unwrap();
+        self.producer.flush(self.timeout).unwrap();
     }
 
     /// Leaves nothing of the transaction behind.
@@ -240,7 +244,7 @@ impl Transactions {
         let start = Instant::now();
         loop {
             let Err(error) = call() else { return Ok(()) };
-            if may_be_repeated(&error) && start.elapsed() < STEP_TIMEOUT {
+            if may_be_repeated(&error) && start.elapsed() < self.timeout {
                 continue;
             }
             return Err(self.failed(at, &error));
