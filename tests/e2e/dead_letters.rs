@@ -13,7 +13,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use tidemill::core::{Error, ErrorKind};
-use tidemill::kafka::dead_letter::{Address, LetterTopic};
+use tidemill::kafka::dead_letter::{Address, LetterTopic, Stored};
 use tidemill::prelude::*;
 use tidemill::runtime::CrashPoint;
 use tidemill::testing::crash_at;
@@ -266,6 +266,64 @@ fn letters_in_a_folder_are_counted_shown_and_replayed_into_a_file() {
     assert!(missing.stderr.contains("no/such/folder"), "{}", missing.stderr);
 }
 
+/// Copies orders from topic to topic, the ids of messages with them.
+fn copy(folder: &Path, from: &str, to: &str, interceptors: &str) -> Ended {
+    let brokers = Broker::shared();
+    let brokers = brokers.addresses();
+    let sql = format!(
+        "SET 'pipeline.name' = 'copy';
+         CREATE TABLE orders (who STRING, amount BIGINT)
+         WITH ('connector' = 'kafka', 'topic' = '{from}', 'properties.bootstrap.servers' = '{brokers}',
+               'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset',
+               'format' = 'json', 'on-error' = 'skip', 'interceptors' = 'logging, metrics');
+         CREATE TABLE copies (who STRING, amount BIGINT)
+         WITH ('connector' = 'kafka', 'topic' = '{to}', 'properties.bootstrap.servers' = '{brokers}',
+               'format' = 'json', 'interceptors' = '{interceptors}');
+         INSERT INTO copies SELECT who, amount + 1 FROM orders WHERE amount > 1;"
+    );
+    run_job(folder, &sql, &[])
+}
+
+/// The headers of each record of a topic, in order of their correlation ids.
+fn headers(topic: &str) -> Vec<BTreeMap<String, String>> {
+    let brokers = Broker::shared().addresses().to_owned();
+    let address = Address { brokers, topic: Some(topic.to_owned()) };
+    let mut found = Vec::new();
+    let mut each = |stored: Stored| {
+        let headers = stored.letter.letter.record.headers.into_iter();
+        let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
+        found.push(headers.map(|header| (header.name, text(header.value))).collect());
+        Ok(true)
+    };
+    LetterTopic::open(&address, "e2e").unwrap().read(0, 0, &mut each).unwrap();
+    found.sort_by_key(|headers: &BTreeMap<String, String>| headers["correlation-id"].clone());
+    found
+}
+
+#[test]
+fn ids_of_messages_follow_from_the_input_through_filters_and_projections() {
+    let (folder, broker) = (tempfile::tempdir().unwrap(), Broker::shared());
+    let orders = broker.topic("ids", 1);
+    produce(orders.name(), 0..200);
+    let copies = ["once", "again"].map(|name| broker.topic(name, 1));
+    for topic in &copies {
+        let _ = copy(folder.path(), orders.name(), topic.name(), "headers").expect(0);
+    }
+    let found = headers(copies[0].name());
+    let mut kept: Vec<String> =
+        (0..200).filter(|n| n % 7 > 1 && !is_malformed(*n)).map(|n| n.to_string()).collect();
+    kept.sort();
+    let ids: Vec<&String> = found.iter().map(|headers| &headers["correlation-id"]).collect();
+    assert_eq!(ids, kept.iter().collect::<Vec<_>>());
+    let messages: std::collections::BTreeSet<&String> =
+        found.iter().map(|headers| &headers["message-id"]).collect();
+    assert_eq!(messages.len(), kept.len());
+    assert!(found.iter().all(|headers| headers["causation-id"] != headers["message-id"]));
+    assert_eq!(headers(copies[1].name()), found, "another run writes the same ids");
+    let ended = copy(folder.path(), orders.name(), copies[0].name(), "heders").expect(78);
+    assert!(ended.stderr.contains("there is no interceptor 'heders'"), "{}", ended.stderr);
+}
+
 /// Numbers from 0 on, in two splits.
 fn numbers(count: i64) -> MemorySource {
     let columns = schema([("n", DataType::Int64)]);
@@ -323,7 +381,7 @@ fn no_crash_loses_or_doubles_a_letter() {
         assert_eq!(collected(&results.batches()), good, "{point:?}");
         let letters = LetterTopic::open(&address, "e2e").unwrap();
         let mut dead = Vec::new();
-        let mut each = |stored: tidemill::kafka::dead_letter::Stored| {
+        let mut each = |stored: Stored| {
             let letter = stored.letter.letter;
             let row: Value = serde_json::from_slice(&letter.record.payload.unwrap()).unwrap();
             assert_eq!(letter.reason, format!("{} is bad", row["n"]));
