@@ -12,6 +12,8 @@ mod cli;
 mod command;
 #[path = "e2e/damage.rs"]
 mod damage;
+#[path = "e2e/dead_letters.rs"]
+mod dead_letters;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[cfg(feature = "failpoints")]
