@@ -45,3 +45,5 @@ mod properties;
 mod rules;
 #[path = "e2e/splits.rs"]
 mod splits;
+#[path = "e2e/topic_examples.rs"]
+mod topic_examples;

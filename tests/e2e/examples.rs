@@ -1,6 +1,10 @@
 //! The numbered examples run, and what they assert holds. They are modules here rather than programs,
-//! so that the engine is linked once.
+//! so that the engine is linked once. Those over topics are run by `topic_examples`.
 
+#[path = "../../examples/08_bookings.rs"]
+pub mod bookings;
+#[path = "../../examples/07_customer_events.rs"]
+pub mod customer_events;
 #[path = "../../examples/01_first_window.rs"]
 mod first_window;
 #[path = "../../examples/02_own_source_and_sink.rs"]
@@ -9,6 +13,8 @@ mod own_source_and_sink;
 mod recover_after_a_crash;
 #[path = "../../examples/05_sql_from_code.rs"]
 mod sql_from_code;
+#[path = "../../examples/06_user_activity.rs"]
+pub mod user_activity;
 #[path = "../../examples/04_user_defined_aggregate.rs"]
 mod user_defined_aggregate;
 
