@@ -6,6 +6,7 @@
 //! | [`client`] | configuration, security, errors: what source and sink share |
 //! | [`dead_letter`] | dead letters in a topic |
 //! | [`factory`], [`upsert`] | the connectors `kafka` and `upsert-kafka` of SQL |
+//! | `formats` | where the options of formats stand |
 //! | [`lag`] | how far a consumer group is behind |
 //! | [`partitioner`] | which partition a record goes to |
 //! | [`source`] | topics that are read |
@@ -20,6 +21,7 @@ pub mod builder;
 pub mod client;
 pub mod dead_letter;
 pub mod factory;
+mod formats;
 pub mod lag;
 pub mod partitioner;
 pub mod sink;

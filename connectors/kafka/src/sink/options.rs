@@ -2,10 +2,10 @@
 
 use tidemill_core::table::{OptionSpec, Options, TableSpec};
 use tidemill_core::{Error, Result};
-use tidemill_formats::Format;
 
 use super::target::DeliveryGuarantee;
 use super::{KafkaSink, encode::Metadata};
+use crate::formats;
 use crate::partitioner::Partitioning;
 
 /// What a sink takes beside what sources take.
@@ -44,7 +44,7 @@ pub(crate) fn sink(table: &TableSpec, upserts: bool) -> Result<KafkaSink> {
     let mut sink = KafkaSink::topic(topic);
     sink.target.options =
         options.iter().filter(|(name, _)| name.starts_with("properties.")).collect();
-    sink.value_format = value_format(options)?;
+    sink.value_format = formats::value(options, Some(topic))?;
     let choice = options.choice("sink.partitioner", &Partitioning::NAMES, 0)?;
     sink.target.partitioning = Partitioning::ALL[choice];
     let choice = options.choice("sink.delivery-guarantee", &DeliveryGuarantee::NAMES, 1)?;
@@ -65,8 +65,8 @@ pub(crate) fn sink(table: &TableSpec, upserts: bool) -> Result<KafkaSink> {
     sink.upserts = upserts;
     sink.key = key(table, upserts)?;
     match options.get("key.format") {
-        Some(name) => sink.key_format = format(name, "key", options)?,
-        None if sink.key.is_empty() => {}
+        Some(name) => sink.key_format = formats::key(options, name, Some(topic))?,
+        None if sink.key.is_empty() => formats::check_no_key(options)?,
         None => return Err(Error::option("key.format", "'key.format' is missing: keys need one")),
     }
     sink.check(&table.schema)?;
@@ -117,29 +117,4 @@ fn key(table: &TableSpec, upserts: bool) -> Result<Vec<String>> {
             Err(Error::option("key.fields", message))
         }
     }
-}
-
-fn value_format(options: &Options) -> Result<Format> {
-    match (options.get("value.format"), options.get("format")) {
-        (Some(_), Some(_)) => {
-            let message = "'format' and 'value.format' are the same: write one of them";
-            Err(Error::option("value.format", message))
-        }
-        (Some(name), None) => format(name, "value", options),
-        (None, Some(name)) => Format::parse(name, options),
-        (None, None) => {
-            Err(Error::option("format", "'format' is missing: say how values are written down"))
-        }
-    }
-}
-
-/// A format whose options begin with `role`: `key.json.…`.
-fn format(name: &str, role: &str, options: &Options) -> Result<Format> {
-    let prefix = format!("{role}.");
-    let own =
-        options.iter().filter_map(|(option, value)| Some((option.strip_prefix(&prefix)?, value)));
-    Format::parse(name, &own.collect()).map_err(|error| match error.wrong_option() {
-        Some(option) => Error::option(format!("{prefix}{option}"), error.message()),
-        None => error,
-    })
 }

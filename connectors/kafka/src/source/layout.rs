@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use tidemill_core::table::{Options, TableSpec};
+use tidemill_core::table::TableSpec;
 use tidemill_core::{Error, Result};
 use tidemill_formats::{Decoder, Format};
+
+use crate::formats;
 
 /// What the broker says about a record, and what stands beside its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +149,7 @@ impl Layout {
     /// # Errors
     /// A configuration error that names the option or the column.
     pub fn parse(table: &TableSpec) -> Result<Self> {
-        let value = value_format(&table.options)?;
+        let value = formats::value(&table.options, None)?;
         let key = KeyOptions::parse(table)?;
         Self::new(table.schema.clone(), &table.metadata, value, key)
     }
@@ -240,8 +242,7 @@ impl KeyOptions {
         }
         let (name, fields) = match (options.get("key.format"), options.get("key.fields")) {
             (None, None) => {
-                let own = ["key.format", "key.fields", "key.fields-prefix"];
-                check_sub_options(options, "key.", &own)?;
+                formats::check_no_key(options)?;
                 return Ok(Self::default());
             }
             (Some(name), Some(fields)) => (name, fields),
@@ -254,7 +255,7 @@ impl KeyOptions {
                 return Err(Error::option("key.fields", message));
             }
         };
-        let format = sub_format(options, "key.", name, "key.format")?;
+        let format = formats::key(options, name, None)?;
         let column = |name: &str| key_column(table, name.trim(), &prefix);
         let names = fields.split(';').filter(|name| !name.trim().is_empty());
         let columns = names.map(column).collect::<Result<_>>()?;
@@ -274,60 +275,4 @@ fn key_column(table: &TableSpec, name: &str, prefix: &str) -> Result<usize> {
         return Err(Error::option("key.fields", message));
     }
     Ok(index)
-}
-
-/// The format of values: `format`, or `value.format`.
-pub(crate) fn value_format(options: &Options) -> Result<Format> {
-    let own = ["value.format", "value.fields-include"];
-    check_sub_options(options, "value.", &own)?;
-    match (options.get("format"), options.get("value.format")) {
-        (Some(_), Some(_)) => {
-            let message = "'format' and 'value.format' mean the same: remove one";
-            Err(Error::option("value.format", message))
-        }
-        (Some(name), None) => sub_format(options, "value.", name, "format"),
-        (None, Some(name)) => sub_format(options, "value.", name, "value.format"),
-        (None, None) => {
-            Err(Error::option("format", "option 'format' is required by this connector"))
-        }
-    }
-}
-
-/// The format called `name`; its options stand behind `prefix`, those of values also without.
-pub(crate) fn sub_format(
-    options: &Options,
-    prefix: &str,
-    name: &str,
-    option: &str,
-) -> Result<Format> {
-    let plain = options.iter().filter(|_| prefix == "value.");
-    let prefixed =
-        options.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value)));
-    Format::parse(name, &plain.chain(prefixed).collect()).map_err(|error| {
-        match error.wrong_option() {
-            Some("format") => Error::option(option, error.message().to_owned()),
-            Some(wrong) if options.get(wrong).is_none() => {
-                Error::option(format!("{prefix}{wrong}"), error.message().to_owned())
-            }
-            _ => error,
-        }
-    })
-}
-
-/// Refuses what stands behind a format's prefix and is nobody's.
-fn check_sub_options(options: &Options, prefix: &str, own: &[&str]) -> Result<()> {
-    let known = tidemill_formats::options();
-    for (option, _) in options.iter() {
-        let Some(name) = option.strip_prefix(prefix) else { continue };
-        if !own.contains(&option) && !known.iter().any(|known| known.matches(name)) {
-            let close = own.iter().map(|own| (*own).to_owned());
-            let close = close.chain(known.iter().map(|known| format!("{prefix}{}", known.name)));
-            let close = close.min_by_key(|close| strsim::damerau_levenshtein(close, option));
-            let close =
-                close.map_or_else(String::new, |close| format!(": did you mean '{close}'?"));
-            let message = format!("no format has an option '{option}'{close}");
-            return Err(Error::option(option, message));
-        }
-    }
-    Ok(())
 }
