@@ -329,7 +329,7 @@ fn the_same_rows_give_the_same_however_they_are_cut_into_batches() {
         let declined = failing(ErrorKind::Business);
         let good = (0..60).filter(|n| !bad.contains(n) && !declined.contains(n));
         let good: Vec<i64> = good.map(|n| 10 * n).collect();
-        for kind in 0..FUNCTIONS.len() {
+        for (kind, name) in FUNCTIONS.into_iter().enumerate() {
             let size = rng.random_range(1..60);
             let cuts = (0..60).step_by(size).map(|start| batch(start, 60.min(start + size as i64)));
             let cuts: Vec<Batch> = cuts.collect();
@@ -340,7 +340,7 @@ fn the_same_rows_give_the_same_however_they_are_cut_into_batches() {
             }
             let function = Scripted::new(script).functions()[kind].clone().retry(POLICY);
             let out = run(function, &Arc::default(), &cuts).unwrap();
-            let at = format!("seed {seed}, {}, batches of {size}", FUNCTIONS[kind]);
+            let at = format!("seed {seed}, {name}, batches of {size}");
             assert_eq!(results(&out), good, "{at}");
             let mut letters: Vec<i64> = out
                 .dead_letters
