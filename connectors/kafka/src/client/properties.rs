@@ -234,6 +234,9 @@ impl ClientProperties {
     pub fn config(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "tidemill");
+        // The Java client's; librdkafka's own is ten seconds, and so long a broker that is back would
+        // wait.
+        config.set("reconnect.backoff.max.ms", "1000");
         for (name, value) in defaults {
             config.set(*name, *value);
         }
