@@ -20,7 +20,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, Pur
 use rdkafka::util::Timeout;
 use tidemill_core::{Error, Result};
 use tidemill_generator::events::Event;
-use tidemill_kafka::client::error::{from_code, from_kafka};
+use tidemill_kafka::client::error::{describe, from_code, from_kafka};
 use tidemill_kafka::client::{ClientProperties, Events};
 use tidemill_kafka::dead_letter::Address;
 
@@ -152,7 +152,8 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                self.why.lock().get_or_insert_with(|| error.to_string());
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                self.why.lock().get_or_insert_with(|| describe(code));
             }
         }
     }
@@ -234,10 +235,12 @@ impl Target for KafkaTarget {
             self.producer.poll(LOOK);
         }
         let deliveries = self.producer.context();
+        let stopped = || "it was stopped while the brokers took no more".to_owned();
+        let why = deliveries.why.lock().clone();
         Ok(Delivered {
             acknowledged: deliveries.acknowledged.load(Ordering::Relaxed),
             failed: deliveries.failed.load(Ordering::Relaxed) + self.given_up,
-            why: deliveries.why.lock().clone(),
+            why: why.or_else(|| (self.given_up > 0).then(stopped)),
         })
     }
 }

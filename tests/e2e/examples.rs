@@ -1,8 +1,10 @@
 //! The numbered examples run, and what they assert holds. They are modules here rather than programs,
 //! so that the engine is linked once. Those over topics are run by `topic_examples`.
 
+#[expect(dead_code, reason = "main takes topics of fixed names")]
 #[path = "../../examples/08_bookings.rs"]
 pub mod bookings;
+#[expect(dead_code, reason = "main takes topics of fixed names")]
 #[path = "../../examples/07_customer_events.rs"]
 pub mod customer_events;
 #[path = "../../examples/01_first_window.rs"]
@@ -13,6 +15,7 @@ mod own_source_and_sink;
 mod recover_after_a_crash;
 #[path = "../../examples/05_sql_from_code.rs"]
 mod sql_from_code;
+#[expect(dead_code, reason = "main takes topics of fixed names")]
 #[path = "../../examples/06_user_activity.rs"]
 pub mod user_activity;
 #[path = "../../examples/04_user_defined_aggregate.rs"]

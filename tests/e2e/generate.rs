@@ -24,7 +24,8 @@ fn the_same_seed_gives_the_same_file_and_another_another() {
     let file = |name: &str, arguments: &[&str]| {
         let path = folder.path().join(name);
         let to = ["--to", path.to_str().unwrap(), "--events", "5000"];
-        generate(&[arguments, &to].concat()).expect(0);
+        let summary = generate(&[arguments, &to].concat()).expect(0).summary();
+        assert_eq!(number(&summary, "acknowledged"), 5_000);
         std::fs::read(path).unwrap()
     };
     for kind in ["user-events", "customer-events", "bookings", "nexmark"] {
@@ -75,7 +76,8 @@ fn a_job_reads_what_was_generated_and_counts_the_same() {
     let events = folder.path().join("events.ndjson");
     let to = ["--to", events.to_str().unwrap(), "--events", "30000", "--keys", "50"];
     let shares = ["--malformed", "1%", "--late", "3%"];
-    generate(&[&["user-events"][..], &to, &shares].concat()).expect(0);
+    let summary = generate(&[&["user-events"][..], &to, &shares].concat()).expect(0).summary();
+    assert_eq!((number(&summary, "malformed"), number(&summary, "late")), (300, 900));
     let sql = "
         CREATE TABLE events (event_type STRING, amount DOUBLE, ts TIMESTAMP(3),
                              WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)

@@ -46,7 +46,8 @@ fn a_topic_is_created_with_the_partitions_asked_for_and_keeps_those_it_has() {
     let topic = broker.topic("created", 1);
     topic.delete();
     let arguments = ["--events", "100", "--partitions", "4", "--no-headers"];
-    generate(&broker, topic.name(), &arguments).expect(0);
+    let summary = generate(&broker, topic.name(), &arguments).expect(0).summary();
+    assert_eq!(summary["acknowledged"], 100);
     assert_eq!(topic.partitions(), 4);
     let again =
         generate(&broker, topic.name(), &["--events", "100", "--partitions", "3"]).expect(0);
