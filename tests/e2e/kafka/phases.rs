@@ -13,12 +13,16 @@ use super::job::{EXACTLY_ONCE, TO_THE_END, TopicJob};
 use super::oracle::Expected;
 
 /// How often a run passes the point before it happens.
-const PASSES: [u32; 2] = [0, 2];
+const PASSES: [u32; 2] = [0, 3];
+
+/// Clicks, and how many of them are read a second: an epoch's are enough for a window to fire.
+const CLICKS: u64 = 60_000;
+const RATE: &str = "80000";
 
 /// A run of the job with something happening at a point.
 fn run(job: &TopicJob, setting: &str) -> Output {
     let mut command = job.run(2, "30ms");
-    command.env("FAILPOINTS", setting).env("RATE", "20000").output().unwrap()
+    command.env("FAILPOINTS", setting).env("RATE", RATE).output().unwrap()
 }
 
 /// That a run was aborted, as if killed.
@@ -32,7 +36,7 @@ fn abort(job: &TopicJob, expected: &Expected, point: Point, passes: u32) {
     let setting = format!("{}={passes}*off->return(abort)", point.name());
     if point == Point::ReadState {
         // Somebody must have written it.
-        let before = format!("{}=2*off->return(abort)", Point::AfterCommit.name());
+        let before = format!("{}=3*off->return(abort)", Point::AfterCommit.name());
         assert_aborted(&run(job, &before), &before);
     }
     assert_aborted(&run(job, &setting), &setting);
@@ -42,7 +46,7 @@ fn abort(job: &TopicJob, expected: &Expected, point: Point, passes: u32) {
 
 /// Fails for good at a point, which ends the job with the reason; then runs to the end.
 fn fail(job: &TopicJob, expected: &Expected, point: Point) {
-    let setting = format!("{}=1*off->return(disk is full)", point.name());
+    let setting = format!("{}=3*off->return(disk is full)", point.name());
     let ended = run(job, &setting);
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{setting}: {said}");
@@ -53,14 +57,14 @@ fn fail(job: &TopicJob, expected: &Expected, point: Point) {
 
 /// Is slow at a point: that changes nothing.
 fn stall(job: &TopicJob, expected: &Expected, point: Point) {
-    let setting = format!("{}=2*sleep(150)", point.name());
+    let setting = format!("{}=3*off->2*sleep(150)", point.name());
     job.assert_exact(&run(job, &setting), expected, &setting);
 }
 
 #[test]
 fn a_crash_a_failure_or_a_stall_in_any_phase_loses_nothing_and_doubles_nothing() {
     let input = Broker::shared().topic("clicks", 4);
-    fill(&input, 9, 12_000);
+    fill(&input, 9, CLICKS);
     let expected = Expected::of(&input);
     let in_two_ways = Point::ALL.into_iter().flat_map(|point| PASSES.map(|n| (point, n)));
     // State is read only when a run starts, of which every file is read once.
@@ -87,7 +91,7 @@ fn a_crash_a_failure_or_a_stall_in_any_phase_loses_nothing_and_doubles_nothing()
 #[test]
 fn an_epoch_whose_commit_never_comes_through_is_committed_by_whoever_comes_next() {
     let input = Broker::shared().topic("clicks", 4);
-    fill(&input, 10, 12_000);
+    fill(&input, 10, CLICKS);
     let expected = Expected::of(&input);
     let job = TopicJob::new(&input, TO_THE_END, EXACTLY_ONCE);
     for point in [Point::BeforeCommit, Point::AfterCommit].repeat(3) {
