@@ -45,7 +45,9 @@ pub fn topic(partitions: i32, settings: &[(&str, &str)]) -> String {
     for (key, value) in settings {
         topic = topic.set(key, value);
     }
-    let made = admin(&brokers()).create_topics([&topic], &AdminOptions::new());
+    // It must live until the answer is there: without its thread nobody would take it.
+    let admin = admin(&brokers());
+    let made = admin.create_topics([&topic], &AdminOptions::new());
     // The answer may come before every broker knows the topic: who writes to it asks again.
     block_on(made).unwrap().remove(0).unwrap();
     name
