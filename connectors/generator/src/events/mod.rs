@@ -2,11 +2,11 @@
 //!
 //! | module | what it makes |
 //! |---|---|
-//! | [`user`] | what users of a shop do: login, click, purchase, logout |
-//! | [`customer`] | changes of customers, as JSON or Protobuf |
-//! | [`booking`] | commands of a booking service |
-//! | [`nexmark`] | the events of the Nexmark benchmark, as JSON |
-//! | [`shares`] | which rows are malformed, late, duplicates or of an unknown type |
+//! | `user` | what users of a shop do: login, click, purchase, logout |
+//! | `customer` | changes of customers, as JSON or Protobuf |
+//! | `booking` | commands of a booking service |
+//! | `nexmark` | the events of the Nexmark benchmark, as JSON |
+//! | `shares` | which rows are malformed, late, duplicates or of an unknown type |
 //!
 //! Row `n` follows from the settings and from `n` alone: its key, its bytes, its headers, and whether
 //! something is wrong with it. Wrong rows are spread so evenly that their numbers are exact.
