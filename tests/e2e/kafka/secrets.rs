@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use tidemill_registry::Server;
+
 use super::broker::{Broker, Topic};
 use super::clicks::fill;
 use super::services::OwnBroker;
@@ -25,10 +27,10 @@ CREATE TABLE clicks (
   WATERMARK FOR ts AS ts - INTERVAL '2' SECOND
 ) WITH ('connector' = 'kafka', 'topic' = '{input}', 'scan.startup.mode' = 'earliest-offset',
         'properties.group.id' = '{output}', 'rate-limit' = '${RATE:-10000000}',
-        'format' = '{format}', 'properties.debug' = 'all', {options});
+        'format' = '{source}', 'properties.debug' = 'all', {options});
 CREATE TABLE kept (user_id BIGINT, amount BIGINT)
 WITH ('connector' = 'kafka', 'topic' = '{output}', 'sink.delivery-guarantee' = 'exactly-once',
-      'sink.transactional-id-prefix' = '{output}', 'format' = '{format}',
+      'sink.transactional-id-prefix' = '{output}', 'format' = '{sink}',
       'properties.debug' = 'all', {options});
 INSERT INTO kept SELECT user_id, amount FROM clicks;
 ";
@@ -40,12 +42,13 @@ struct Case {
     options: String,
     /// The environment.
     variables: Vec<(&'static str, String)>,
-    format: &'static str,
+    /// The formats of source and sink.
+    formats: [&'static str; 2],
 }
 
 impl Case {
     fn new(name: &'static str, options: impl Into<String>) -> Self {
-        Self { name, options: options.into(), variables: Vec::new(), format: "json" }
+        Self { name, options: options.into(), variables: Vec::new(), formats: ["json"; 2] }
     }
 
     fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
@@ -229,7 +232,8 @@ fn with_job<T>(
     let job = JOB
         .replace("{input}", topics.0.name())
         .replace("{output}", topics.1.name())
-        .replace("{format}", case.format)
+        .replace("{source}", case.formats[0])
+        .replace("{sink}", case.formats[1])
         .replace("{options}", &case.options);
     fs::write(folder.path().join("job.sql"), job).unwrap();
     fs::write(folder.path().join("secret"), secret).unwrap();
@@ -310,7 +314,7 @@ fn registries(brokers: &str, user: &str) -> Vec<Case> {
             "'properties.bootstrap.servers' = '{brokers}', 'avro-confluent.url' = '{url}',
              'avro-confluent.deadline' = '100 ms'{more}"
         );
-        Case { format: "avro-confluent", ..Case::new(name, options) }
+        Case { formats: ["avro-confluent"; 2], ..Case::new(name, options) }
     };
     let nowhere = "http://127.0.0.1:1";
     let with_user = format!("http://{user}:{CANARY}@127.0.0.1:1");
@@ -325,11 +329,52 @@ fn registries(brokers: &str, user: &str) -> Vec<Case> {
         case("a registry's token in a file", nowhere, from_file),
         case("a registry's address that is none", &format!("http://{user}:{CANARY}@:x"), ""),
         Case {
-            format: "avro-confluent",
+            formats: ["avro-confluent"; 2],
             ..Case::new("a registry of the environment", environment)
         }
         .with("SCHEMA_REGISTRY_URL", with_user),
     ]
+}
+
+#[test]
+fn a_password_that_a_registry_asks_for_is_said_served_and_kept_nowhere() {
+    let broker = Broker::shared();
+    let input = broker.topic("clicks", 2);
+    fill(&input, 4, 400);
+    let basic = format!("Basic {}", base64(format!("somebody:{CANARY}").as_bytes()));
+    let user_info = |url: &str| url.replace("//", &format!("//somebody:{CANARY}@"));
+    type Options<'a> = &'a dyn Fn(&str) -> String;
+    let ways: [(&str, &str, Options<'_>); 3] = [
+        ("a registry's address", &basic, &|url| {
+            format!("'avro-confluent.url' = '{}'", user_info(url))
+        }),
+        ("a registry's user-info", &basic, &|url| {
+            format!(
+                "'avro-confluent.url' = '{url}',
+                 'avro-confluent.basic-auth.user-info' = 'somebody:{CANARY}'"
+            )
+        }),
+        ("a registry's token in a file", &format!("Bearer {CANARY}"), &|url| {
+            format!(
+                "'avro-confluent.url' = '{url}', 'avro-confluent.bearer-auth.token-file' = 'secret'"
+            )
+        }),
+    ];
+    for (name, header, options) in ways {
+        let registry = Server::new().authorization(header).start("127.0.0.1:0").unwrap();
+        let output = broker.topic("kept", 1);
+        let options = format!(
+            "'properties.bootstrap.servers' = '{}', {}",
+            broker.addresses(),
+            options(&registry.url())
+        );
+        let case = Case { formats: ["json", "avro-confluent"], ..Case::new(name, options) };
+        with_job(&case, (&input, &output), "somebody", CANARY, |job| {
+            let served = job.served(&input, output.name());
+            assert_nowhere(&served, &guises("somebody", CANARY), name);
+        });
+        assert!(!registry.requests().is_empty(), "{name}: the registry was not asked");
+    }
 }
 
 #[test]
