@@ -258,27 +258,6 @@ fn read_rare(wire: &mut Wire, reader: &Reader, column: &mut Column, schema: &Sch
             };
         }
         (Reader::Impossible(why), _) => return Err(Bad::new(why.clone())),
-        (Reader::Record(reader), Values::Struct(record)) => {
-            read_record(wire, reader, record, schema)?;
-        }
-        (Reader::Array(reader), Values::List { ends, item }) => {
-            let start = item.len();
-            read_blocks(wire, |wire| {
-                let n = item.len() - start;
-                read(wire, reader, item, schema).map_err(|bad| bad.inside(format_args!("[{n}]")))
-            })?;
-            ends.push(offset(item.len())?);
-        }
-        (Reader::Map(reader), Values::Map { ends, key, value }) => {
-            read_blocks(wire, |wire| {
-                let name = wire.prefixed()?;
-                append_text(key, name)?;
-                read(wire, reader, value, schema).map_err(|bad| {
-                    bad.inside(format_args!("['{}']", String::from_utf8_lossy(name)))
-                })
-            })?;
-            ends.push(offset(key.len())?);
-        }
         _ => return read_nested(wire, reader, column, schema),
     }
     column.appended();

@@ -11,17 +11,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use serde::Serialize;
 use tidemill_core::record::Header;
 use tidemill_core::{Epoch, Error, Result};
 
+use super::topic::Asking;
 use crate::client::error::{Failure, from_code, from_kafka};
 use crate::client::events::Events;
 use crate::client::properties::ClientProperties;
@@ -61,7 +59,7 @@ struct Marking<'a> {
 pub(crate) struct Witnesses {
     topic: String,
     transactional_id: String,
-    consumer: BaseConsumer<Watching>,
+    consumer: BaseConsumer<Asking>,
 }
 
 impl Witnesses {
@@ -83,7 +81,7 @@ impl Witnesses {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest");
         let consumer = config
-            .create_with_context(Watching(Events::new(name, properties)))
+            .create_with_context(Asking(Events::new(name, properties)))
             .map_err(|error| from_kafka(&error, format!("{name}: cannot make a consumer")))?;
         let (topic, transactional_id) = (topic.to_owned(), transactional_id.to_owned());
         Ok(Self { topic, transactional_id, consumer })
@@ -220,29 +218,3 @@ fn is_transient(error: &KafkaError) -> bool {
     };
     error.rdkafka_error_code().is_some_and(transient)
 }
-
-/// The context of the consumer that asks.
-struct Watching(Events);
-
-impl ClientContext for Watching {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.0.log(level, facility, line);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        _: Option<&str>,
-    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.0.token()
-    }
-}
-
-impl ConsumerContext for Watching {}
