@@ -8,7 +8,7 @@
 # The broker is one of scripts/services, of its own and gone afterwards, or that of KAFKA_BROKERS. All but the bare consumer
 # decode, group and sum; Tidemill also writes its results to a file, which is where its totals are read from.
 # Seconds: of the whole job for Tidemill and Flink; from the first record to the last for the bare consumer and for Kafka
-# Streams, which is longer in starting than in anything else.
+# Streams, which joins its group for some seconds first. CPU seconds are of the whole process, starting included.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -27,14 +27,20 @@ say() { printf '%s\n' "$*" >&2; }
 
 # --- contenders: each prints a line with rows= seconds= and, but for the bare consumer, results= count= sum= -----------
 
-bare-consumer() { "$release/examples/bare_consumer" "$KAFKA_BROKERS" "$TOPIC" "$1"; }
+timed() { # COMMAND...: leaves the seconds of CPU it took in $work/cpu
+  local TIMEFORMAT='%U %S'
+  { time "$@" 2>&3; } 3>&2 2> "$work/time" || return
+  awk '{ print $1 + $2 }' "$work/time" > "$work/cpu"
+}
+
+bare-consumer() { timed "$release/examples/bare_consumer" "$KAFKA_BROKERS" "$TOPIC" "$1"; }
 
 tidemill() { # OPTION...
   local started ended
   export OUTPUT="$work/totals"
   rm -rf "$OUTPUT"
   started="$(date +%s.%N)"
-  "$release/tidemill" run "$peers/windowed-totals.sql" --parallelism "$THREADS" "$@" 2> "$work/tidemill.log" \
+  timed "$release/tidemill" run "$peers/windowed-totals.sql" --parallelism "$THREADS" "$@" 2> "$work/tidemill.log" \
     || { cat "$work/tidemill.log" >&2; return 1; }
   ended="$(date +%s.%N)"
   find "$OUTPUT" -type f -name '*.csv' -exec cat {} + | awk -F, -v started="$started" -v ended="$ended" '
@@ -45,12 +51,12 @@ tidemill() { # OPTION...
 tidemill-checkpoints() { tidemill --checkpoint-dir "file://$work/checkpoints" --checkpoint-interval 10s --fresh; }
 
 kafka-streams() { # STORE EMISSION
-  java -Xmx3g -cp "$peers/kafka-streams/target/classes:$(cat "$peers/kafka-streams/target/classpath")" \
+  timed java -Xmx3g -cp "$peers/kafka-streams/target/classes:$(cat "$peers/kafka-streams/target/classpath")" \
     WindowedTotals "$KAFKA_BROKERS" "$TOPIC" "$THREADS" "$@"
 }
 
 flink() {
-  java -Xmx3g --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED \
+  timed java -Xmx3g --add-opens=java.base/java.util=ALL-UNNAMED --add-opens=java.base/java.lang=ALL-UNNAMED \
     -cp "$peers/flink/target/classes:$(cat "$peers/flink/target/classpath")" \
     WindowedTotals "$KAFKA_BROKERS" "$TOPIC" "$THREADS"
 }
@@ -111,9 +117,10 @@ measure() {
     for contender in "${contenders[@]}"; do
       [[ "$contender" == "$only"* ]] || continue
       line="$($contender)"
-      say "run $run, $contender: $line"
+      say "run $run, $contender: $line cpu=$(cat "$work/cpu")"
       check "$contender" "$line"
       field seconds <<< "$line" >> "$work/seconds of $contender"
+      cat "$work/cpu" >> "$work/cpu of $contender"
     done
   done
 }
@@ -123,18 +130,20 @@ median() { # FILE: median, least and greatest of its numbers
 }
 
 print_table() {
-  local contender middle least greatest limit=""
+  local contender middle least greatest cpu limit=""
   printf '\n%s events, %s partitions, %s runs, %s threads\n\n' "$EVENTS" "$PARTITIONS" "$RUNS" "$THREADS"
-  printf '| contender | seconds, median (min – max) | M rows/s | of the bare consumer |\n|---|---|---|---|\n'
+  printf '| contender | seconds, median (min – max) | M rows/s | of the bare consumer | CPU seconds |\n|---|---|---|---|---|\n'
   for contender in "${contenders[@]}"; do
     [[ -e "$work/seconds of $contender" ]] || continue
     read -r middle least greatest < <(median "$work/seconds of $contender")
+    read -r cpu _ < <(median "$work/cpu of $contender")
     # The limit is the fastest of the bare consumers, which come first.
     if [[ "$contender" == bare-consumer* ]]; then limit="$(printf '%s\n' $limit "$middle" | sort -g | head -1)"; fi
-    awk -v name="$contender" -v events="$EVENTS" -v limit="$limit" -v s="$middle" -v least="$least" -v greatest="$greatest" '
+    awk -v name="$contender" -v events="$EVENTS" -v limit="$limit" -v s="$middle" -v least="$least" -v greatest="$greatest" \
+      -v cpu="$cpu" '
       BEGIN {
         share = limit == "" ? "" : sprintf("%.0f %%", 100 * limit / s)
-        printf "| %s | %.2f (%.2f – %.2f) | %.2f | %s |\n", name, s, least, greatest, events / s / 1e6, share
+        printf "| %s | %.2f (%.2f – %.2f) | %.2f | %s | %.1f |\n", name, s, least, greatest, events / s / 1e6, share, cpu
       }'
   done
 }
