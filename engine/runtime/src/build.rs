@@ -21,9 +21,10 @@ use crate::delay::DelayRecorder;
 use crate::exchange::{Exchange, Gates};
 use crate::job::JobSettings;
 use crate::layout::{Layout, Role, StationPlan};
+use crate::rejects::Rejects;
 use crate::shard::{Control, Event, Outlet, Shard, ShardView, Slot, Target};
 use crate::source::{SourceSettings, SourceStation};
-use crate::station::{Behavior, Inlet, Rejects, Station};
+use crate::station::{Behavior, Inlet, Station};
 use crate::stats::{Counts, NamedStats, StationStats};
 use crate::waker::ShardWaker;
 

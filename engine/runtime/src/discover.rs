@@ -20,7 +20,9 @@ struct Watched {
 }
 
 /// Asks until dropped.
-pub(crate) struct Discovery(#[allow(dead_code)] Sender<()>);
+pub(crate) struct Discovery {
+    _alive: Sender<()>,
+}
 
 impl Discovery {
     /// Starts asking the graph's unbounded sources every `interval`; `None` where there are none.
@@ -48,7 +50,7 @@ impl Discovery {
             .name("tidemill-discovery".to_owned())
             .spawn(move || run(watched, interval, &events, &dropped))
             .map_err(|e| Error::external("the discovery thread cannot be started").caused_by(e))?;
-        Ok(Some(Self(alive)))
+        Ok(Some(Self { _alive: alive }))
     }
 }
 

@@ -23,12 +23,15 @@ mod exchange;
 pub mod job;
 mod layout;
 mod metrics;
+mod rate;
 mod recover;
+mod rejects;
 mod shard;
 mod source;
 mod station;
 mod stats;
 mod status;
+mod time_column;
 mod waker;
 
 pub use delay::EmitDelay;

@@ -19,8 +19,9 @@ use tidemill_core::{Batch, Element, Epoch, Error, Result};
 use tracing::trace_span;
 
 use crate::exchange::{Channel, Envelope, route};
+use crate::rejects::Emitted;
 use crate::source::{SourceStation, SplitStatus};
-use crate::station::{Cut, Emitted, Inlet, LOCAL_CAPACITY, Station};
+use crate::station::{Cut, Inlet, LOCAL_CAPACITY, Station};
 use crate::stats::Counts;
 use crate::waker::ShardWaker;
 

@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use arrow::array::{
-    Array, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::BooleanArray;
 use tidemill_checkpoint::manifest::SplitState;
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::element::Origin;
@@ -24,8 +21,10 @@ use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Result};
 
 use crate::align::Pace;
 use crate::exchange::Gates;
-use crate::station::{Emitted, Rejects};
+use crate::rate::RateLimiter;
+use crate::rejects::{Emitted, Rejects};
 use crate::stats::StationStats;
+use crate::time_column::{micros_column, with_constant_time};
 
 /// A split that had nothing is not asked again sooner, unless it says that it has something: other
 /// splits must have their turn.
@@ -410,7 +409,7 @@ impl SourceStation {
                 self.stats.add_in(records);
                 self.stats.add(Fate::Filtered, batch.skipped);
                 if let Some(limiter) = &mut self.limiter {
-                    limiter.used += records as u64;
+                    limiter.take(records);
                 }
                 self.wake(n, emitted);
                 self.take(n, batch, emitted)?;
@@ -535,56 +534,4 @@ fn reject(batch: &Batch, row: usize, reason: String) -> DeadLetter {
         ..SourceRecord::default()
     });
     DeadLetter::new(split.unwrap_or_else(|| SplitId::new("")), record, reason)
-}
-
-/// A timestamp column as microseconds.
-fn micros_column(rows: &RecordBatch, column: usize) -> Result<Int64Array> {
-    let values = rows.column(column);
-    match values.data_type() {
-        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, _) => {
-            let micros = values.to_data().into_builder().data_type(DataType::Int64).build();
-            let micros = micros.map_err(Error::from)?;
-            Ok(arrow::array::make_array(micros).as_primitive::<Int64Type>().clone())
-        }
-        other => Err(Error::internal(format!("an event-time column has type {other}"))),
-    }
-}
-
-/// The rows with one timestamp in all of a column.
-fn with_constant_time(rows: &RecordBatch, column: usize, time: EventTime) -> Result<RecordBatch> {
-    let schema = rows.schema();
-    let zone = match schema.field(column).data_type() {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        other => return Err(Error::internal(format!("a time column has type {other}"))),
-    };
-    let mut columns = rows.columns().to_vec();
-    let times = TimestampMicrosecondArray::from_value(time, rows.num_rows());
-    columns[column] = Arc::new(times.with_timezone_opt(zone));
-    Ok(RecordBatch::try_new(schema, columns)?)
-}
-
-/// Lets so many rows per second through, evenly, with a burst of at most a tenth of a second.
-struct RateLimiter {
-    rate: f64,
-    start: Duration,
-    used: u64,
-}
-
-impl RateLimiter {
-    fn new(rate: f64, now: Duration) -> Self {
-        Self { rate, start: now, used: 0 }
-    }
-
-    fn allowed(&self, now: Duration) -> usize {
-        let due = now.saturating_sub(self.start).as_secs_f64() * self.rate;
-        (due - self.used as f64).max(0.0).min((self.rate / 10.0).max(1.0)) as usize
-    }
-
-    /// When the next row is allowed.
-    fn next(&self, now: Duration) -> Duration {
-        if self.allowed(now) > 0 {
-            return now;
-        }
-        self.start + Duration::from_secs_f64((self.used + 1) as f64 / self.rate)
-    }
 }
