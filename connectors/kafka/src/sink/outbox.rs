@@ -39,6 +39,8 @@ pub(crate) struct Ticket {
     pub attempts: u32,
     /// When it was sent first.
     pub sent_at: Duration,
+    /// The record's own timestamp, which delivery reports of failures do not hold.
+    pub timestamp: Option<i64>,
     /// It was refused together with others, and goes alone now to see which of them it was.
     pub alone: bool,
 }
@@ -255,6 +257,7 @@ mod tests {
             bytes: 0,
             attempts: 0,
             sent_at: Duration::ZERO,
+            timestamp: None,
             alone: false,
         };
         Held { record: Owned::default(), ticket }

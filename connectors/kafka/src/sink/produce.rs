@@ -294,6 +294,7 @@ impl Inner {
             bytes: record.wire_size(),
             attempts: 0,
             sent_at: reports.clock.elapsed(),
+            timestamp: record.timestamp,
             alone: false,
         };
         lane.sent(ticket.bytes);
@@ -542,7 +543,7 @@ impl ProducerContext for Reports {
                     key: message.key().map(<[u8]>::to_vec),
                     payload: message.payload().map(<[u8]>::to_vec),
                     headers: headers.map_or_else(Vec::new, |h| h.iter().map(header).collect()),
-                    timestamp: message.timestamp().to_millis().filter(|millis| *millis > 0),
+                    timestamp: ticket.timestamp,
                 };
                 self.came_back(code, record, *ticket);
             }

@@ -7,6 +7,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tidemill_core::ErrorKind;
+use tidemill_core::record::Header;
 
 use super::broker::{read, unique};
 use crate::client::properties::ClientProperties;
@@ -26,24 +27,35 @@ fn producer(brokers: &str, timeout: &str) -> RecordProducer {
     RecordProducer::open(&ProducerSettings::new("test", properties), Waker::noop().clone()).unwrap()
 }
 
+/// When record 0 happened, in milliseconds; each of the others a millisecond after the one before.
+const HAPPENED: i64 = 1_700_000_000_000;
+
 fn send(producer: &RecordProducer, topic: &str, numbers: std::ops::Range<usize>) {
     for n in numbers {
         let (key, payload) = (format!("k{}", n % 5), n.to_string());
+        let headers = [Header::new("correlation-id", payload.clone())];
         let record = Outgoing {
             key: Some(key.as_bytes()),
             payload: Some(payload.as_bytes()),
+            headers: &headers,
+            timestamp: Some(HAPPENED + n as i64),
             ..Outgoing::default()
         };
         producer.send(topic, &record).unwrap();
     }
 }
 
-/// Every number is there, and the last write of each key is its last record.
+/// Every number is there with its time and its header, and the last write of each key is its last
+/// record.
 fn check(brokers: &str, topic: &str, count: usize) -> usize {
     let seen = read(brokers, topic, "read_uncommitted");
     let number = |payload: &Option<String>| payload.as_ref().unwrap().parse::<usize>().unwrap();
     let mut numbers: Vec<_> = seen.iter().map(|seen| number(&seen.payload)).collect();
     let total = numbers.len();
+    for (seen, n) in seen.iter().zip(&numbers) {
+        assert_eq!(seen.timestamp, HAPPENED + *n as i64, "the time of record {n}");
+        assert_eq!(seen.headers, [("correlation-id".to_owned(), Some(n.to_string()))]);
+    }
     for key in 0..5 {
         let name = format!("k{key}");
         let of_key = seen.iter().filter(|seen| seen.key.as_deref() == Some(&name));
@@ -119,6 +131,8 @@ fn a_batch_that_is_refused_for_one_record_costs_only_that_one() {
     let refused = producer.take_refused();
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].record.payload.as_deref(), Some(&b"20"[..]));
+    assert_eq!(refused[0].record.timestamp, Some((HAPPENED + 20) * 1000));
+    assert_eq!(refused[0].record.headers, [Header::new("correlation-id", "20")]);
     assert!(refused[0].reason.contains("large"), "{}", refused[0].reason);
 }
 

@@ -12,6 +12,7 @@ use tidemill_core::record::{Header, Records, SourceRecord};
 use tidemill_core::sink::{Delivery, Sink};
 use tidemill_core::source::SplitId;
 use tidemill_core::table::{ConnectorFactory, TableSpec};
+use tidemill_core::time::{Clock as _, SystemClock};
 use tidemill_core::{Batch, Error};
 use tidemill_formats::Format;
 
@@ -114,6 +115,44 @@ fn rows_that_the_topic_cannot_take_are_refused_with_their_bytes() {
         }
         assert_eq!(committed(&topic).len(), 2, "rows in = records + refused");
     }
+}
+
+/// Rows with a header and a time of their own: `after` milliseconds from now.
+fn timed(after: &[i64]) -> (Batch, i64) {
+    let now = SystemClock::default().now() / 1000;
+    let times = after.iter().map(|after| (now + after) * 1000);
+    let numbers: Vec<String> = (0..after.len()).map(|n| n.to_string()).collect();
+    let numbers: Vec<_> = numbers.iter().map(|n| Some(n.as_str())).collect();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("n", texts(&numbers)),
+        ("id", texts(&numbers)),
+        ("at", Arc::new(TimestampMicrosecondArray::from_iter_values(times))),
+    ];
+    (Batch::new(RecordBatch::try_from_iter(columns).unwrap()), now)
+}
+
+fn timed_sink(topic: &str) -> KafkaSink {
+    let sink = KafkaSink::topic(topic).brokers(brokers());
+    sink.metadata("id", "header.correlation-id").metadata("at", "timestamp")
+}
+
+const HOUR: i64 = 3_600_000;
+
+#[test]
+fn a_record_with_an_absurd_time_takes_nothing_from_those_beside_it() {
+    let topic = topic(1, &[("message.timestamp.after.max.ms", "3600000")]);
+    let (batch, now) = timed(&[-HOUR, 5 * HOUR, -2 * HOUR]);
+    let sink = timed_sink(&topic);
+    let mut writer = sink.writer(&context("timed", 0, 1, batch.rows.schema())).unwrap();
+    write_epoch(writer.as_mut(), 1, &batch);
+    let seen: Vec<_> =
+        committed(&topic).into_iter().map(|seen| (seen.timestamp, seen.headers)).collect();
+    let id = |n: &str| vec![("correlation-id".to_owned(), Some(n.to_owned()))];
+    assert_eq!(seen, [(now - HOUR, id("0")), (now - 2 * HOUR, id("2"))]);
+    let refused = writer.take_refused();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].record.timestamp, Some((now + 5 * HOUR) * 1000));
+    assert_eq!(refused[0].record.headers, [Header::new("correlation-id", "1")]);
 }
 
 #[test]
