@@ -105,7 +105,11 @@ public final class WindowedTotals {
         Materialized.<String, Totals, WindowStore<Bytes, byte[]>>as(STORE)
             .withKeySerde(Serdes.String())
             .withValueSerde(Totals.SERDE);
-    if (!onlyFinal) {
+    if (onlyFinal) {
+      // Each window that closes would search all of the cache for its keys. They close once a second of wall-clock time: what the
+      // store has let go by then is lost.
+      store = store.withCachingDisabled().withRetention(Duration.ofHours(1));
+    } else {
       // Kept for the sum at the end.
       store = store.withRetention(Duration.ofDays(1));
     }
