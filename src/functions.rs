@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_core::graph::{NodeKind, Port};
 use tidemill_core::{Error, Result};
+use tidemill_operators::function::Trials;
 use tidemill_operators::{Function, RetryPolicy};
 
 use crate::rows;
@@ -36,7 +37,9 @@ impl Stream {
         F: Fn(I) -> Result<O> + Send + Sync + 'static,
     {
         let output = schema.clone();
-        let rows = move |batch: &RecordBatch| rows::map(batch, &output, &function);
+        let rows = move |batch: &RecordBatch, trials: &Trials<'_>| {
+            rows::map(batch, &output, |row| trials.call(|| function(row)))
+        };
         self.function("map", Function::rows(schema, Arc::new(rows)))
     }
 
@@ -63,7 +66,8 @@ impl Stream {
         F: Fn(I) -> R + Send + Sync + 'static,
     {
         let output = schema.clone();
-        let rows = move |batch: &RecordBatch| rows::flat_map(batch, &output, &function);
+        let rows =
+            move |batch: &RecordBatch, _: &Trials<'_>| rows::flat_map(batch, &output, &function);
         self.function("flat_map", Function::rows(schema, Arc::new(rows)))
     }
 

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Within a round, rows that failed together for a reason that waiting does not mend are halved until those
-//! are found that fail alone; in the last round, waiting mends nothing any more. Invariant: a row that
-//! has results is not given to the function again because of another that says that it failed itself.
+//! are found that fail alone; in the last round, waiting mends nothing any more. A round in which calls fail
+//! transiently for too long makes no more of them. Invariant: a row that has results is not given to the
+//! function again because of another that says that it failed itself.
 
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use tidemill_core::{Error, ErrorClass, EventTime, Result};
 
 use super::outcome::{Lineage, Outcome};
 use super::retry::{Patience, RetryPolicy};
-use super::{Kind, check_columns};
+use super::trials::Trials;
+use super::{Kind, RowsFunction, check_columns};
 
 /// A function, and how it is called.
 pub(super) struct Caller<'a> {
-    pub function: &'a (dyn Fn(&RecordBatch) -> Result<Outcome> + Send + Sync),
+    pub function: &'a RowsFunction,
     pub schema: &'a SchemaRef,
     pub retry: &'a RetryPolicy,
     pub patience: &'a dyn Patience,
@@ -132,17 +134,23 @@ impl Caller<'_> {
     }
 
     fn attempt(&self, mut parts: Vec<Part>, round: &mut Round, called: &mut Called) -> Result<()> {
+        let trials = Trials::new(self.clock, self.retry.backoff.deadline);
         while let Some(part) = parts.pop() {
             if part.len() == 0 {
                 continue;
             }
-            match (self.function)(&part.given) {
+            match (self.function)(&part.given, &trials) {
                 Ok(outcome) => self.keep(part, outcome, round, called)?,
                 Err(error) => match error.kind().class() {
                     ErrorClass::Fatal => return Err(error),
                     ErrorClass::Transient if !round.last => self.again(round, part),
                     _ if part.len() == 1 => {
                         called.rejected.push(round.reject(part.rows[0], error));
+                    }
+                    ErrorClass::Transient if trials.have_ended() => {
+                        let error = |_: &u32| Error::transient(error.to_string());
+                        let rejected = part.rows.iter().map(|row| round.reject(*row, error(row)));
+                        called.rejected.extend(rejected);
                     }
                     _ => {
                         let half = part.len() / 2;

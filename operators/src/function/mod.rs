@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`outcome`] | what a function made of a batch, and of which rows |
 //! | [`retry`] | how often a call is repeated, and what waiting needs |
+//! | [`trials`] | calls of one round, until there is no use in more |
 //! | `call` | calls it until each row has a result or a reason why not |
 //! | `emit` | results, declined rows and dead letters on their way out |
 //!
@@ -14,6 +15,7 @@ mod call;
 mod emit;
 pub mod outcome;
 pub mod retry;
+pub mod trials;
 
 use std::sync::Arc;
 
@@ -26,14 +28,16 @@ use tidemill_core::{Batch, Error, Result};
 
 pub use outcome::{Lineage, Outcome};
 pub use retry::{Patience, RetryPolicy};
+pub use trials::Trials;
 
 use self::call::Caller;
 use self::emit::Emitter;
 use self::retry::Asleep;
 use crate::stateless::{Stateless, Transform};
 
-/// A user's function: a batch in, what it made of it out.
-pub type RowsFunction = Arc<dyn Fn(&RecordBatch) -> Result<Outcome> + Send + Sync>;
+/// A user's function: a batch in, what it made of it out. It makes what may fail for a row through
+/// [`Trials::call`].
+pub type RowsFunction = Arc<dyn Fn(&RecordBatch, &Trials<'_>) -> Result<Outcome> + Send + Sync>;
 
 /// A user's function as an operator.
 ///
@@ -51,7 +55,9 @@ pub type RowsFunction = Arc<dyn Fn(&RecordBatch) -> Result<Outcome> + Send + Syn
 /// as a whole concerns some row among them: the function is called again with fewer until that row is found,
 /// and rows that fail transiently together share their attempts. Calls are also repeated after a crash. So a function must be pure, or its effects idempotent.
 ///
-/// Waiting before another attempt holds up the shard, at most for the policy's deadline a batch.
+/// Waiting before another attempt holds up the shard, at most for the policy's deadline a batch. Where calls
+/// fail transiently one after the other for as long as that, the rest of the batch is not tried in that round;
+/// after the last round such rows are dead letters too.
 #[derive(Clone)]
 pub struct Function {
     kind: Kind,
@@ -78,8 +84,8 @@ impl Function {
     where
         F: Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
     {
-        let function = move |rows: &RecordBatch| {
-            let results = function(rows.clone())?;
+        let function = move |rows: &RecordBatch, trials: &Trials<'_>| {
+            let results = trials.call(|| function(rows.clone()))?;
             Ok(Outcome { rows: results, lineage: Lineage::OneToOne, failed: Vec::new() })
         };
         Self::new(Kind::Map, schema, Arc::new(function))
@@ -93,8 +99,8 @@ impl Function {
         F: Fn(RecordBatch) -> Result<Vec<RecordBatch>> + Send + Sync + 'static,
     {
         let output = schema.clone();
-        let function = move |rows: &RecordBatch| {
-            let results = function(rows.clone())?;
+        let function = move |rows: &RecordBatch, trials: &Trials<'_>| {
+            let results = trials.call(|| function(rows.clone()))?;
             for batch in &results {
                 check_columns(batch, &output)?;
             }
@@ -161,7 +167,7 @@ impl Calls {
     fn call(&self, batch: &Batch, out: &mut dyn Output) -> Result<()> {
         let Function { kind, schema, function, retry, patience } = &self.function;
         let caller = Caller {
-            function: function.as_ref(),
+            function,
             schema,
             retry,
             patience: patience.as_ref(),

@@ -1,6 +1,7 @@
 //! Users' functions: what they return, and what becomes of rows that they fail for.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tidemill_core::source::SplitId;
 use tidemill_core::testing::{Collected, context};
 use tidemill_core::time::{Clock, VirtualClock};
 use tidemill_core::{Batch, Error, ErrorClass, ErrorKind, Result};
-use tidemill_operators::function::{Function, Lineage, Outcome, Patience, RetryPolicy};
+use tidemill_operators::function::{Function, Lineage, Outcome, Patience, RetryPolicy, Trials};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -105,10 +106,10 @@ impl Scripted {
 
     fn by_row(&self) -> Function {
         let this = self.clone();
-        let function = move |given: &RecordBatch| {
+        let function = move |given: &RecordBatch, trials: &Trials<'_>| {
             let (mut results, mut failed) = (vec![], vec![]);
             for (row, n) in numbers(given).into_iter().enumerate() {
-                match this.call(n) {
+                match trials.call(|| this.call(n)) {
                     Ok(result) => results.push(result),
                     Err(error) => failed.push((row, error)),
                 }
@@ -233,7 +234,7 @@ fn results_of_one_row_keep_its_headers() {
         }
     }
     // Many results of a row, and none.
-    let twice = |given: &RecordBatch| {
+    let twice = |given: &RecordBatch, _: &Trials<'_>| {
         let kept: Vec<(u32, i64)> = (0..).zip(numbers(given)).filter(|(_, n)| n % 2 == 0).collect();
         let results = kept.iter().flat_map(|(_, n)| [*n, *n]).collect();
         let from = kept.iter().flat_map(|(row, _)| [*row, *row]).collect();
@@ -285,6 +286,87 @@ fn a_batch_waits_no_longer_than_the_policy_says() {
     let waits = Arc::new(Waits::default());
     run(down.map().retry(RetryPolicy::never()), &waits, &[batch(0, 8)]).unwrap();
     assert!(waits.waited.lock().unwrap().is_empty());
+}
+
+/// A service that is down, and takes a second to say so.
+struct Slow {
+    clock: Arc<VirtualClock>,
+    calls: AtomicU32,
+}
+
+impl Slow {
+    fn call<T>(&self) -> Result<T> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.clock.advance(SECOND);
+        Err(Error::transient("timed out"))
+    }
+
+    fn functions(self: &Arc<Self>) -> [Function; 3] {
+        let (map, flat_map, by_row) = (self.clone(), self.clone(), self.clone());
+        let by_row = move |given: &RecordBatch, trials: &Trials<'_>| {
+            let failed = |row| Some((row, trials.call(|| by_row.call::<()>()).err()?));
+            let failed = (0..given.num_rows()).filter_map(failed).collect();
+            Ok(Outcome { rows: rows(vec![]), lineage: Lineage::OneToOne, failed })
+        };
+        [
+            Function::map(schema(), move |_| map.call()),
+            Function::flat_map(schema(), move |_| flat_map.call()),
+            Function::rows(schema(), Arc::new(by_row)),
+        ]
+    }
+}
+
+#[test]
+fn a_service_that_is_down_holds_up_a_batch_for_no_more_than_two_deadlines() {
+    let backoff = Backoff { first: SECOND, max: SECOND, deadline: 10 * SECOND };
+    for (kind, name) in FUNCTIONS.into_iter().enumerate() {
+        for attempts in [1, 3] {
+            let waits = Arc::new(Waits::default());
+            let (clock, calls) = (waits.clock.clone(), AtomicU32::new(0));
+            let slow = Arc::new(Slow { clock, calls });
+            let function = slow.functions()[kind].clone().retry(RetryPolicy { attempts, backoff });
+            let all = Batch { floor: None, ..batch(0, 8_192) };
+            let out = run(function, &waits, &[all]).unwrap();
+            let (took, calls) = (waits.clock.elapsed(), slow.calls.load(Ordering::Relaxed));
+            assert!(took <= 23 * SECOND, "{name}: {took:?}, {calls} calls");
+            let letters = &out.dead_letters;
+            assert_eq!((letters.len(), results(&out)), (8_192, vec![]), "{name}");
+            assert!(letters.iter().all(|letter| letter.class == ErrorClass::Transient), "{name}");
+            assert_eq!(letters[0].reason, "timed out", "{name}");
+            let last = &letters[8_191].reason;
+            assert!(last.contains("timed out"), "{name}: {last}");
+        }
+    }
+}
+
+#[test]
+fn one_row_that_times_out_takes_no_other_with_it_while_others_succeed() {
+    // Every second row takes its second: in all much longer than the deadline, but never one after the other.
+    let backoff = Backoff { first: SECOND, max: SECOND, deadline: 3 * SECOND };
+    let waits = Arc::new(Waits::default());
+    let clock = waits.clock.clone();
+    let function = move |given: &RecordBatch, trials: &Trials<'_>| {
+        let call = |n: i64| {
+            if n % 2 == 0 {
+                return Ok(n);
+            }
+            clock.advance(SECOND);
+            Err(Error::transient("timed out"))
+        };
+        let (mut results, mut failed) = (vec![], vec![]);
+        for (row, n) in numbers(given).into_iter().enumerate() {
+            match trials.call(|| call(n)) {
+                Ok(n) => results.push(n),
+                Err(error) => failed.push((row, error)),
+            }
+        }
+        Ok(Outcome { rows: rows(results), lineage: Lineage::OneToOne, failed })
+    };
+    let function = Function::rows(schema(), Arc::new(function));
+    let policy = RetryPolicy { attempts: 1, backoff };
+    let out = run(function.retry(policy), &waits, &[batch(0, 100)]).unwrap();
+    assert_eq!(results(&out), (0..100).step_by(2).collect::<Vec<i64>>());
+    assert!(out.dead_letters.iter().all(|letter| letter.reason == "timed out"));
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Calls of a user's function within one round, and when to make no more of them. Invariant: a round spends no
+//! longer than the policy's deadline, and one call, on calls that fail transiently one after the other.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use tidemill_core::time::Clock;
+use tidemill_core::{Error, ErrorClass, Result};
+
+/// Makes calls until they have failed transiently for too long, one after the other: what they need is not
+/// there, and asking for every row would hold up the shard for as many timeouts.
+pub struct Trials<'a> {
+    clock: &'a dyn Clock,
+    deadline: Duration,
+    /// When the first call failed of those that have failed transiently since one did not.
+    failing_since: Cell<Option<Duration>>,
+    /// Why the last call failed, once no more are made.
+    given_up: RefCell<Option<String>>,
+}
+
+impl<'a> Trials<'a> {
+    pub(super) fn new(clock: &'a dyn Clock, deadline: Duration) -> Self {
+        let (failing_since, given_up) = (Cell::new(None), RefCell::new(None));
+        Self { clock, deadline, failing_since, given_up }
+    }
+
+    /// Makes a call, unless no more are made.
+    ///
+    /// # Errors
+    /// Those of the call; a transient one where it was not made.
+    pub fn call<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        if let Some(why) = &*self.given_up.borrow() {
+            let deadline = self.deadline;
+            return Err(Error::transient(format!(
+                "not tried, since calls had failed for {deadline:?}, the last with: {why}"
+            )));
+        }
+        let result = call();
+        match &result {
+            Err(error) if error.kind().class() == ErrorClass::Transient => self.failed(error),
+            _ => self.failing_since.set(None),
+        }
+        result
+    }
+
+    fn failed(&self, error: &Error) {
+        let now = self.clock.elapsed();
+        let since = self.failing_since.get().unwrap_or(now);
+        self.failing_since.set(Some(since));
+        if now.saturating_sub(since) >= self.deadline {
+            self.given_up.replace(Some(error.to_string()));
+        }
+    }
+
+    /// Whether no more calls are made.
+    pub(super) fn have_ended(&self) -> bool {
+        self.given_up.borrow().is_some()
+    }
+}
