@@ -126,6 +126,11 @@ impl Outbox {
         self.held.insert(held.ticket.number, held);
     }
 
+    /// Whether no record waits.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// A record came back: it goes out again later, unless its time is over.
     /// `jitter` is as in [`Backoff::wait`].
     pub fn returned(

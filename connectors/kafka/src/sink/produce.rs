@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
@@ -48,6 +48,9 @@ pub(crate) const JAVA_DELIVERY_TIMEOUT: &str = "delivery.timeout.ms";
 /// How many milliseconds a topic may be unknown to the brokers before its records are given back.
 pub(crate) const TOPIC_PATIENCE: &str = "10000";
 
+/// How long a producer whose records nobody waits for waits for them itself when it is closed.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// How often the producer's thread looks after records that wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -66,7 +69,8 @@ pub struct ProducerSettings {
     /// How the cluster is reached.
     pub properties: ClientProperties,
     /// Whether a record counts as delivered only when all replicas in sync have it. Where not, records
-    /// may be lost.
+    /// may be lost, but not those of a run that ends in peace: the producer is closed when they are out,
+    /// or after five seconds.
     pub acknowledged: bool,
     /// A record beyond this many bytes is refused; `None`: what the properties say.
     pub max_bytes: Option<usize>,
@@ -212,6 +216,12 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        if self.inner.parts_slowly {
+            let start = Instant::now();
+            while !self.inner.is_done() && start.elapsed() < PARTING {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+        }
         self.inner.producer.context().closed.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             // It does nothing that panics; and a panic would have been reported already.
@@ -223,6 +233,8 @@ impl Drop for Shared {
 struct Inner {
     name: String,
     producer: BaseProducer<Reports>,
+    /// Nobody waits for acknowledgements: so it does when it is closed.
+    parts_slowly: bool,
     /// All lanes, to wake when the producer fails.
     lanes: Mutex<Vec<Weak<Lane>>>,
 }
@@ -275,7 +287,8 @@ impl Inner {
         let producer = config
             .create_with_context(reports)
             .map_err(|error| from_kafka(&error, format!("{name}: cannot make a producer")))?;
-        Ok(Self { name: name.clone(), producer, lanes: Mutex::default() })
+        let (name, parts_slowly) = (name.clone(), !acknowledged);
+        Ok(Self { name, producer, parts_slowly, lanes: Mutex::default() })
     }
 
     fn reports(&self) -> &Reports {
@@ -331,6 +344,13 @@ impl Inner {
 
     fn has_failed(&self) -> bool {
         self.reports().outbox.lock().finished().is_some()
+    }
+
+    /// Whether nothing is on its way any more, or nothing will get any further.
+    fn is_done(&self) -> bool {
+        let outbox = self.reports().outbox.lock();
+        // Under the lock, since records go from one to the other.
+        outbox.finished().is_some() || (outbox.is_empty() && self.producer.in_flight_count() == 0)
     }
 
     /// The producer's thread: delivery reports, and records that wait.

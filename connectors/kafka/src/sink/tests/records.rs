@@ -156,6 +156,35 @@ fn a_record_with_an_absurd_time_takes_nothing_from_those_beside_it() {
 }
 
 #[test]
+fn a_row_that_is_no_record_is_refused_as_it_came_in() {
+    let topic = topic(1, &[]);
+    let columns = [("k", texts(&[Some("a"), Some("b")])), ("v", texts(&[None, Some("b")]))];
+    let origin = Origin {
+        split: SplitId::new("orders/0"),
+        records: Some(Arc::new(Incoming)),
+        rows: Some(vec![7, 8].into()),
+    };
+    let batch =
+        Batch { origin: Some(origin), ..Batch::new(RecordBatch::try_from_iter(columns).unwrap()) };
+    // What an interceptor in front of the sink adds.
+    let batch = batch.with_headers(vec![vec![Header::new("event-type", "new")]; 2]);
+    let raw = || Format::parse("raw", &Default::default()).unwrap();
+    let sink = KafkaSink::topic(&topic).brokers(brokers()).upsert(["k"]).key_format(raw());
+    let sink = sink.values_without_key().format(raw());
+    let mut writer = sink.writer(&context("refused", 0, 1, batch.rows.schema())).unwrap();
+    write_epoch(writer.as_mut(), 1, &batch);
+    let refused = writer.take_refused();
+    assert_eq!(refused.len(), 1);
+    assert_eq!((refused[0].split.as_str(), &refused[0].record), ("orders/0", &Incoming.record(7)));
+    let kinds: Vec<_> = committed(&topic)
+        .into_iter()
+        .flat_map(|seen| seen.headers)
+        .filter(|(name, _)| name == "event-type")
+        .collect();
+    assert_eq!(kinds, [("event-type".to_owned(), Some("new".to_owned()))]);
+}
+
+#[test]
 fn many_small_records_fit_into_a_topic_for_small_ones() {
     let topic = topic(1, &[("max.message.bytes", "2000")]);
     let sink = KafkaSink::topic(&topic).brokers(brokers());
