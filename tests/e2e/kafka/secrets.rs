@@ -277,13 +277,14 @@ fn a_password_that_is_refused_or_never_asked_for_is_in_no_error() {
     let user = accounts.variable("KAFKA_TEST_USER");
     let broker = Broker::at(accounts.variable("KAFKA_BROKERS"));
     let (input, output) = (broker.topic("clicks", 1), broker.topic("kept", 1));
+    // A registry is asked with the first row.
+    fill(&input, 4, 10);
     let refused = |case: &Case| {
         with_job(case, (&input, &output), &user, CANARY, |job| {
-            let ended = job.command(&["run", "job.sql", "-o", "json"]).output().unwrap();
-            let said = String::from_utf8_lossy(&ended.stderr);
-            assert!(matches!(ended.status.code(), Some(1 | 78)), "{}: {said}", case.name);
-            let said = [ended.stdout, ended.stderr].concat();
-            assert_nowhere(&said, &guises(&user, CANARY), &format!("{}: run", case.name));
+            let command = job.command(&["run", "job.sql", "-o", "json"]);
+            let (code, said) = Running::start(command, job.folder.join("log")).wait();
+            assert!(matches!(code, Some(1 | 78)), "{}: {said}", case.name);
+            assert_nowhere(said.as_bytes(), &guises(&user, CANARY), &format!("{}: run", case.name));
         });
     };
     let token = format!(", 'properties.sasl.oauthbearer.token' = '{CANARY}'");
@@ -314,7 +315,7 @@ fn registries(brokers: &str, user: &str) -> Vec<Case> {
             "'properties.bootstrap.servers' = '{brokers}', 'avro-confluent.url' = '{url}',
              'avro-confluent.deadline' = '100 ms'{more}"
         );
-        Case { formats: ["avro-confluent"; 2], ..Case::new(name, options) }
+        Case { formats: ["json", "avro-confluent"], ..Case::new(name, options) }
     };
     let nowhere = "http://127.0.0.1:1";
     let with_user = format!("http://{user}:{CANARY}@127.0.0.1:1");
@@ -329,7 +330,7 @@ fn registries(brokers: &str, user: &str) -> Vec<Case> {
         case("a registry's token in a file", nowhere, from_file),
         case("a registry's address that is none", &format!("http://{user}:{CANARY}@:x"), ""),
         Case {
-            formats: ["avro-confluent"; 2],
+            formats: ["json", "avro-confluent"],
             ..Case::new("a registry of the environment", environment)
         }
         .with("SCHEMA_REGISTRY_URL", with_user),
@@ -374,6 +375,48 @@ fn a_password_that_a_registry_asks_for_is_said_served_and_kept_nowhere() {
             assert_nowhere(&served, &guises("somebody", CANARY), name);
         });
         assert!(!registry.requests().is_empty(), "{name}: the registry was not asked");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let letters = folder.path().join("letters");
+    fs::create_dir(&letters).unwrap();
+    let letters = letters.to_str().unwrap();
+    let topic = format!("kafka://127.0.0.1:1/t?sasl.password={CANARY}");
+    let brokers = format!("kafka://127.0.0.1:1?sasl.password={CANARY}");
+    let bucket = format!("s3://key:{CANARY}@x/y");
+    let mut said: Vec<Vec<String>> = Vec::new();
+    for (n, address) in [&topic, &brokers, &bucket].into_iter().enumerate() {
+        let job = folder.path().join(format!("{n}.sql"));
+        let sql = format!(
+            "SET 'dead-letters' = '{address}';
+             CREATE TABLE i (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{letters}',
+                                             'format' = 'json');
+             CREATE TABLE o (n BIGINT) WITH ('connector' = 'blackhole');
+             INSERT INTO o SELECT n FROM i;"
+        );
+        fs::write(&job, sql).unwrap();
+        let job = job.to_str().unwrap();
+        let commands: [&[&str]; 6] = [
+            &["generate", "user-events", "--to", address],
+            &["dlq", "ls", address],
+            &["dlq", "show", address, "0:0"],
+            &["dlq", "replay", letters, "--to", address],
+            &["dlq", "replay", letters, "--to", address, "--dry-run"],
+            &["run", job],
+        ];
+        said.extend(commands.map(|c| c.iter().map(|word| (*word).to_owned()).collect()));
+    }
+    for arguments in said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.args(&arguments).current_dir(folder.path()).env("TIDEMILL_LOG", "trace");
+        let ended = command.stdin(Stdio::null()).output().unwrap();
+        let text = [ended.stdout, ended.stderr].concat();
+        let context = format!("{arguments:?}: {}", String::from_utf8_lossy(&text));
+        assert_eq!(ended.status.code(), Some(78), "{context}");
+        assert_nowhere(&text, &guises("key", CANARY), &context);
     }
 }
 
