@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use tidemill_core::record::SourceRecord;
 use tidemill_core::{Error, Result};
 use tidemill_kafka::dead_letter::{Address, Coordinates, Letter};
 use tidemill_kafka::sink::{Outgoing, ProducerSettings, RecordProducer};
+
+use super::folder_at;
 
 /// How long delivery reports are waited for at a time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,7 +35,7 @@ impl Destination {
     pub fn open(to: Option<&str>, home: Option<&Address>) -> Result<Self> {
         let elsewhere = to.map(Address::parse).transpose()?;
         let address = match (to, elsewhere) {
-            (Some(path), Some(None)) => return Self::file(Path::new(path)),
+            (Some(path), Some(None)) => return Self::file(&file_at(path)?),
             (_, Some(Some(address))) => address,
             _ => {
                 let brokers = home.map(|home| home.brokers.clone()).unwrap_or_default();
@@ -50,6 +52,9 @@ impl Destination {
     /// It cannot be meant.
     pub fn pretended(to: Option<&str>) -> Result<Self> {
         let address = to.map(Address::parse).transpose()?.flatten();
+        if let (Some(path), None) = (to, &address) {
+            file_at(path)?;
+        }
         Ok(Self::Nowhere(to.is_some() && address.is_none_or(|address| address.topic.is_some())))
     }
 
@@ -82,6 +87,13 @@ impl Destination {
             Self::Nowhere(_) => Ok(vec![None; letters.len()]),
         }
     }
+}
+
+/// The file that a URL or a path names.
+fn file_at(url: &str) -> Result<PathBuf> {
+    folder_at(url).map_err(|_| {
+        Error::configuration("records are sent to kafka://HOST:PORT/TOPIC, or the path of a file")
+    })
 }
 
 fn send(

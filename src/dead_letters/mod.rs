@@ -84,7 +84,7 @@ impl<T: Into<String>> From<T> for DeadLetters {
     }
 }
 
-/// The folder that a URL or a path names.
+/// The folder, or the file, that a URL or a path names. Errors do not repeat a URL: it may hold a secret.
 ///
 /// # Errors
 /// A configuration error for the URL of anything else.
@@ -94,9 +94,7 @@ pub(crate) fn folder_at(url: &str) -> Result<PathBuf> {
         Some(("file", path)) => Ok(PathBuf::from(path)),
         Some(_) => Err(Error::option(
             "dead-letters",
-            format!(
-                "dead letters cannot go to '{url}': write kafka://HOST:PORT/TOPIC, or a folder"
-            ),
+            "dead letters are in a topic or in a folder: write kafka://HOST:PORT/TOPIC, or a path",
         )),
     }
 }

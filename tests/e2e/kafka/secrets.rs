@@ -310,10 +310,11 @@ fn a_password_that_is_refused_or_never_asked_for_is_in_no_error() {
 
 /// Every place where a registry's password may stand; the registry is not there.
 fn registries(brokers: &str, user: &str) -> Vec<Case> {
+    const DEADLINE: &str = "'avro-confluent.deadline' = '100 ms'";
     let case = |name, url: &str, more: &str| {
         let options = format!(
             "'properties.bootstrap.servers' = '{brokers}', 'avro-confluent.url' = '{url}',
-             'avro-confluent.deadline' = '100 ms'{more}"
+             {DEADLINE}{more}"
         );
         Case { formats: ["json", "avro-confluent"], ..Case::new(name, options) }
     };
@@ -322,7 +323,7 @@ fn registries(brokers: &str, user: &str) -> Vec<Case> {
     let info = format!(", 'avro-confluent.basic-auth.user-info' = '{user}:{CANARY}'");
     let bearer = format!(", 'avro-confluent.bearer-auth.token' = '{CANARY}'");
     let from_file = ", 'avro-confluent.bearer-auth.token-file' = 'secret'";
-    let environment = format!("'properties.bootstrap.servers' = '{brokers}'");
+    let environment = format!("'properties.bootstrap.servers' = '{brokers}', {DEADLINE}");
     vec![
         case("a registry's address", &with_user, ""),
         case("a registry's user-info", nowhere, &info),

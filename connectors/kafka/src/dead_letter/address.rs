@@ -8,6 +8,10 @@ use tidemill_core::{Error, Result};
 
 use crate::client::ClientProperties;
 
+/// What is said of a URL that is none; not the URL, which may hold a secret that belongs elsewhere.
+const SHAPE: &str = "the address of a topic is kafka://HOST:PORT,…/TOPIC, and holds nothing else: passwords and \
+                     the like stand in the environment (KAFKA_SASL_PASSWORD)";
+
 /// A cluster, and perhaps a topic of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -31,10 +35,8 @@ impl Address {
             ));
         }
         let (brokers, topic) = rest.split_once('/').unwrap_or((rest, ""));
-        if topic.contains(['/', '?', '#']) {
-            return Err(Error::configuration(format!(
-                "'{url}' is not the address of a topic: write kafka://HOST:PORT/TOPIC"
-            )));
+        if topic.contains('/') || rest.contains(['?', '#']) {
+            return Err(Error::configuration(SHAPE));
         }
         let topic = (!topic.is_empty()).then(|| topic.to_owned());
         Ok(Some(Self { brokers: brokers.to_owned(), topic }))
@@ -86,5 +88,12 @@ mod tests {
             refused.contains("KAFKA_SASL_PASSWORD") && !refused.contains("secret"),
             "{refused}"
         );
+        for more in ["/t?sasl.password=secret", "?sasl.password=secret", "/t#secret", "/t/secret"] {
+            let refused = Address::parse(&format!("kafka://a:9092{more}")).unwrap_err().to_string();
+            assert!(
+                refused.contains("KAFKA_SASL_PASSWORD") && !refused.contains("secret"),
+                "{more}"
+            );
+        }
     }
 }
