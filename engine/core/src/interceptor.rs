@@ -126,6 +126,10 @@ impl SplitReader for InterceptedReader {
     fn lag(&self) -> Option<Lag> {
         self.reader.lag()
     }
+
+    fn waits(&self) -> bool {
+        self.reader.waits()
+    }
 }
 
 struct InterceptedSink {

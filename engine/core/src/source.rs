@@ -118,6 +118,13 @@ pub trait SplitReader: Send {
     fn lag(&self) -> Option<Lag> {
         None
     }
+
+    /// Whether there are records that cannot be read yet through no fault of their own (a server that
+    /// is needed to decode them is away). Such a split is not idle: its rows come, and must not be
+    /// late. Asked after [`Read::Pending`].
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// How far a reader is behind the end of its split.

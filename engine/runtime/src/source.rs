@@ -391,8 +391,13 @@ impl SourceStation {
         split.offset = reader.offset();
         match read {
             Read::Pending => {
-                split.awaits = true;
                 split.due = now + self.linger.max(POLL_MIN);
+                split.awaits = !reader.waits();
+                // Rows are there, and only cannot be had yet: time must not pass them by.
+                if !split.awaits {
+                    split.last_row = now;
+                    self.wake(n, emitted);
+                }
             }
             Read::End => {
                 split.reader = None;
