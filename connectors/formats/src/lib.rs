@@ -65,7 +65,8 @@ pub trait Decoder: Send {
     ///
     /// # Errors
     /// Where a payload could not be judged through no fault of its own, for example because the
-    /// schema registry was out of reach: what was decoded since the last call must not be used.
+    /// schema registry was out of reach: the rows since the last call are lost, and the decoder is
+    /// empty. The same payloads may be decoded again where the error is transient.
     fn finish(&mut self) -> Result<RecordBatch>;
 }
 

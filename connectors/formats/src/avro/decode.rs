@@ -61,7 +61,7 @@ impl AvroDecoder {
         registry: Registry,
         reader: Option<Arc<Schema>>,
     ) -> Result<Self> {
-        let plans = HashMap::new();
+        let (registry, plans) = (registry.for_decoder(), HashMap::new());
         let registered = Registered { registry, reader, plans, outage: None };
         Self::new(columns, Writers::Registered(Box::new(registered)))
     }
@@ -97,13 +97,14 @@ impl Decoder for AvroDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
+        self.rows = 0;
+        let columns = self.record.finish()?;
         if let Writers::Registered(registered) = &mut self.writers
             && let Some(outage) = registered.outage.take()
         {
             return Err(outage);
         }
-        self.rows = 0;
-        Ok(RecordBatch::try_new(self.columns.clone(), self.record.finish()?)?)
+        Ok(RecordBatch::try_new(self.columns.clone(), columns)?)
     }
 }
 
@@ -119,6 +120,9 @@ impl Registered {
 
     /// The plan of a schema, or why there is none; the outer error is not for ever.
     fn resolve(&mut self, id: u32, columns: &SchemaRef) -> Result<Result<Plan, String>, String> {
+        if let Some(outage) = &self.outage {
+            return Err(outage.to_string());
+        }
         let found = match self.registry.schema_by_id(id) {
             Ok(found) => found,
             Err(error) => {

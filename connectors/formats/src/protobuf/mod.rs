@@ -280,7 +280,7 @@ impl RegistryFormat {
     /// Checks columns against the subject's latest schema, where both are there.
     fn check(&self, schema: &SchemaRef) -> Result<()> {
         if let Some(subject) = &self.subject
-            && let Some(latest) = self.writers.registry.latest(subject)?
+            && let Some(latest) = self.writers.registry.for_decoder().latest(subject)?
         {
             MessagePlan::new(&self.message_of(&latest)?, schema.fields(), Absent::Refused)?;
         }
@@ -305,7 +305,7 @@ impl Writers {
             return Ok(file.clone());
         }
         drop(files);
-        let schema = self.registry.schema_by_id(id)?;
+        let schema = self.registry.for_decoder().schema_by_id(id)?;
         Ok(self.compiled(&schema))
     }
 

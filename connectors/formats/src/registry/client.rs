@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 use tidemill_core::retry::Backoff;
-use tidemill_core::{Error, Result};
+use tidemill_core::{Error, ErrorKind, Result};
 use ureq::Agent;
 use url::Url;
 
@@ -20,6 +20,9 @@ use super::config::{Credentials, RegistryConfig};
 /// A request at the very end of the deadline gets at least so long.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// How long a decoder waits, at most: it holds its shard up, and is called again.
+const DECODER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How much of an answer that was not expected is quoted.
 const QUOTED_CHARS: usize = 300;
@@ -62,6 +65,15 @@ pub(super) struct Client {
     pub(super) pace: Arc<dyn Pace>,
     /// The address that answered last.
     current: AtomicUsize,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Who gives up once the deadline has passed.
+    Job,
+    /// Who comes back with the same question.
+    Decoder,
 }
 
 /// Why there is no answer.
@@ -125,17 +137,23 @@ impl Client {
     }
 
     /// The answer to `GET` of a path, or to `POST` where there is a body. The outer error is an
-    /// outage that outlasted the deadline, or a request that can never work.
+    /// outage that outlasted the asker's deadline, or a request that can never work.
     pub(super) fn ask(
         &self,
+        asker: Asker,
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<Result<Value, Refusal>> {
         let start = self.pace.elapsed();
+        let deadline = match asker {
+            Asker::Job => self.config.deadline,
+            Asker::Decoder => self.config.deadline.min(DECODER_DEADLINE),
+        };
+        let backoff = Backoff { deadline, ..self.backoff() };
         let mut attempts = 0;
         loop {
             let current = self.current.load(Ordering::Relaxed) % self.config.urls.len();
-            let left = self.config.deadline.saturating_sub(self.pace.elapsed() - start);
+            let left = deadline.saturating_sub(self.pace.elapsed() - start);
             let timeout = left.min(self.config.request_timeout).max(TIMEOUT_MIN);
             let failure = match self.once(&self.config.urls[current], path, body, timeout) {
                 Ok(answer) => return Ok(Ok(answer)),
@@ -145,9 +163,9 @@ impl Client {
             self.current.store(current + 1, Ordering::Relaxed);
             attempts += 1;
             let spent = self.pace.elapsed() - start;
-            match self.backoff().wait(attempts, spent, self.pace.chance()) {
+            match backoff.wait(attempts, spent, self.pace.chance()) {
                 Some(wait) => self.pace.wait(wait),
-                None => return Err(self.outage(attempts, &failure)),
+                None => return Err(self.outage(asker, attempts, deadline, &failure)),
             }
         }
     }
@@ -158,12 +176,17 @@ impl Client {
         Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5), deadline }
     }
 
-    fn outage(&self, attempts: u32, failure: &str) -> Error {
-        Error::external(format!(
-            "schema registry {}: no answer in {attempts} attempts within {:?}; the last: {failure}",
-            self.config.addresses(),
-            self.config.deadline
-        ))
+    fn outage(&self, asker: Asker, attempts: u32, deadline: Duration, failure: &str) -> Error {
+        let kind = match asker {
+            Asker::Job => ErrorKind::External,
+            Asker::Decoder => ErrorKind::Transient,
+        };
+        let addresses = self.config.addresses();
+        let message = format!(
+            "schema registry {addresses}: no answer in {attempts} attempts within {deadline:?}; the \
+             last: {failure}"
+        );
+        Error::new(kind, message)
     }
 
     /// A refusal that concerns the question goes on; one that concerns who asks is the user's to

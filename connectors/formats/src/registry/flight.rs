@@ -13,6 +13,10 @@ use tidemill_core::{Error, ErrorKind, Result};
 /// How many failures are remembered at most: ids read from garbage are all different.
 const FAILURES_MAX: usize = 1_024;
 
+/// How long a failure that may pass is remembered at most: for all who ask at the same moment, and no
+/// longer, for somebody waits.
+const TRANSIENT_MEMORY: Duration = Duration::from_secs(1);
+
 /// Answers by key.
 pub(super) struct Flights<K, V> {
     slots: Mutex<HashMap<K, Slot<V>>>,
@@ -53,7 +57,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
     }
 
     /// The answer for `key`: remembered, or what `fetch` returns, or what another thread is just
-    /// fetching. A failure is remembered for `memory`, measured by `now`.
+    /// fetching. A failure is remembered for `memory`, measured by `now`; one that may pass, for
+    /// [`TRANSIENT_MEMORY`] at most.
     pub(super) fn get(
         &self,
         key: &K,
@@ -80,7 +85,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
         let outcome = fetch();
         landing.slot = Some(match &outcome {
             Ok(value) => Slot::Here(value.clone()),
-            Err(error) => Slot::Failed { failure: Failure::of(error), until: now() + memory },
+            Err(error) => {
+                let passes = error.kind() == ErrorKind::Transient;
+                let memory = if passes { memory.min(TRANSIENT_MEMORY) } else { memory };
+                Slot::Failed { failure: Failure::of(error), until: now() + memory }
+            }
         });
         drop(landing);
         self.forget_failures(now());
@@ -164,6 +173,17 @@ mod tests {
         assert_eq!(again.to_string(), "no such id");
         assert_eq!(at(10, Ok(5)).unwrap(), 5);
         assert_eq!(at(11, Err(Error::internal("it is here already"))).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_failure_that_may_pass_is_forgotten_soon() {
+        let flights: Flights<u32, u32> = Flights::new();
+        let at = |millis, fetch: Result<u32>| {
+            flights.get(&1, &|| Duration::from_millis(millis), MEMORY, || fetch)
+        };
+        at(0, Err(Error::transient("away"))).unwrap_err();
+        assert_eq!(at(999, Ok(5)).unwrap_err().kind(), ErrorKind::Transient);
+        assert_eq!(at(1_000, Ok(5)).unwrap(), 5);
     }
 
     #[test]

@@ -6,9 +6,11 @@
 //!
 //! Three things can go wrong, and each has its own kind: what the registry does not know is
 //! [`Permanent`](tidemill_core::ErrorKind::Permanent) (the record becomes a dead letter), an outage
-//! that outlasts the deadline is [`External`](tidemill_core::ErrorKind::External) (the job ends: no
-//! record is at fault), and who may not ask is a
-//! [`Configuration`](tidemill_core::ErrorKind::Configuration) error.
+//! is nobody's fault, and who may not ask is a
+//! [`Configuration`](tidemill_core::ErrorKind::Configuration) error. An outage that outlasts the
+//! deadline is [`External`](tidemill_core::ErrorKind::External), and ends the job. A decoder does not
+//! wait for so long, for its shard has other things to do: to it an outage is
+//! [`Transient`](tidemill_core::ErrorKind::Transient) after 2 s, and its reader comes back.
 //!
 //! Invariant: of all who need the same schema one asks; see `flight`.
 
@@ -23,15 +25,14 @@ mod tls;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidemill_core::{Error, Result};
 
-use self::client::{Client, Pace, RealPace, Refusal};
+use self::client::{Asker, Client, Pace, RealPace, Refusal};
 pub use self::config::{AVRO_OPTIONS, PROTOBUF_OPTIONS, RegistryConfig};
 use self::flight::Flights;
 
@@ -43,6 +44,9 @@ const UNKNOWN_ATTEMPTS: u32 = 4;
 
 /// After so many unknown ids in a row they are garbage, and asked for once.
 const UNKNOWN_STREAK_MAX: u32 = 5;
+
+/// So long after the last of them has been asked for patiently, the next is no garbage any more.
+const UNKNOWN_MEMORY: Duration = Duration::from_secs(60);
 
 /// Imports of imports are followed so far.
 const IMPORT_DEPTH_MAX: usize = 32;
@@ -107,14 +111,28 @@ pub struct Import {
 #[derive(Clone)]
 pub struct Registry {
     shared: Arc<Shared>,
+    asker: Asker,
 }
 
 struct Shared {
     client: Client,
     schemas: Flights<u32, Arc<Schema>>,
     ids: Flights<(String, Definition), u32>,
-    /// Unknown ids in a row.
-    unknown: AtomicU32,
+    unknown: Mutex<Unknown>,
+}
+
+/// Unknown ids in a row that were asked for patiently.
+#[derive(Default)]
+struct Unknown {
+    count: u32,
+    /// When the last of them was given up.
+    last: Duration,
+}
+
+impl Unknown {
+    fn is_garbage(&self, now: Duration) -> bool {
+        self.count >= UNKNOWN_STREAK_MAX && now - self.last < UNKNOWN_MEMORY
+    }
 }
 
 /// Two are equal where they are configured alike.
@@ -146,9 +164,19 @@ impl Registry {
             client: Client::new(config, pace)?,
             schemas: Flights::new(),
             ids: Flights::new(),
-            unknown: AtomicU32::new(0),
+            unknown: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), asker: Asker::Job })
+    }
+
+    /// The same registry, for a decoder: outages are [`Transient`](tidemill_core::ErrorKind::Transient)
+    /// and come soon.
+    pub fn for_decoder(&self) -> Self {
+        Self { shared: self.shared.clone(), asker: Asker::Decoder }
+    }
+
+    fn ask(&self, path: &[&str], body: Option<&Value>) -> Result<Result<Value, Refusal>> {
+        self.shared.client.ask(self.asker, path, body)
     }
 
     fn config(&self) -> &RegistryConfig {
@@ -178,17 +206,21 @@ impl Registry {
 
     /// Asks again where the registry does not know an id: it may be on its way between replicas.
     fn patiently(&self, path: &[&str]) -> Result<Result<Value, Refusal>> {
-        let (client, unknown) = (&self.shared.client, &self.shared.unknown);
+        let client = &self.shared.client;
+        let unknown = || self.shared.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempts = 1;
         loop {
-            let answer = client.ask(path, None)?;
+            let answer = self.ask(path, None)?;
             match &answer {
-                Ok(_) => unknown.store(0, Ordering::Relaxed),
+                Ok(_) => *unknown() = Unknown::default(),
                 Err(refusal) if refusal.code != SCHEMA_NOT_FOUND => {}
                 Err(_) if attempts == UNKNOWN_ATTEMPTS => {
-                    unknown.fetch_add(1, Ordering::Relaxed);
+                    let mut unknown = unknown();
+                    let (now, old) = (client.pace.elapsed(), unknown.last);
+                    let count = if now - old < UNKNOWN_MEMORY { unknown.count } else { 0 };
+                    *unknown = Unknown { count: count + 1, last: now };
                 }
-                Err(_) if unknown.load(Ordering::Relaxed) >= UNKNOWN_STREAK_MAX => {}
+                Err(_) if unknown().is_garbage(client.pace.elapsed()) => {}
                 Err(_) => {
                     let jitter = client.pace.chance();
                     let wait = client.backoff().wait(attempts, Duration::ZERO, jitter);
@@ -206,7 +238,7 @@ impl Registry {
     /// # Errors
     /// As the [module](self) says.
     pub fn latest(&self, subject: &str) -> Result<Option<Arc<Schema>>> {
-        let answer = self.shared.client.ask(&["subjects", subject, "versions", "latest"], None)?;
+        let answer = self.ask(&["subjects", subject, "versions", "latest"], None)?;
         match answer {
             Ok(answer) => {
                 let id = self.id_in(&answer)?;
@@ -223,7 +255,7 @@ impl Registry {
     /// As the [module](self) says.
     pub fn id_of(&self, subject: &str, definition: &Definition) -> Result<Option<u32>> {
         let body = definition.body();
-        match self.shared.client.ask(&["subjects", subject], Some(&body))? {
+        match self.ask(&["subjects", subject], Some(&body))? {
             Ok(answer) => self.id_in(&answer).map(Some),
             Err(refusal) if refusal.status == 404 => Ok(None),
             Err(refusal) => Err(self.permanent(&format!("subject '{subject}'"), &refusal)),
@@ -244,7 +276,7 @@ impl Registry {
                 return Ok(id);
             }
             let body = definition.body();
-            let answer = shared.client.ask(&["subjects", subject, "versions"], Some(&body))?;
+            let answer = self.ask(&["subjects", subject, "versions"], Some(&body))?;
             let answer = answer.map_err(|refusal| {
                 self.permanent(&format!("subject '{subject}' refuses the schema"), &refusal)
             })?;
@@ -291,7 +323,7 @@ impl Registry {
             }
             let version = version.to_string();
             let path = ["subjects", subject.as_str(), "versions", version.as_str()];
-            let answer = self.shared.client.ask(&path, None)?;
+            let answer = self.ask(&path, None)?;
             let answer = answer.map_err(|refusal| self.permanent(&what, &refusal))?;
             let definition = self.definition(answer)?;
             self.import(&definition.references, depth + 1, seen, imports)?;

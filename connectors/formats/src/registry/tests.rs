@@ -127,10 +127,16 @@ fn an_unknown_id_is_asked_for_a_few_times_and_then_left_alone() {
 
 #[test]
 fn ids_out_of_garbage_cost_one_request_each_once_they_are_many() {
-    let (server, registry, _) = start();
+    let (server, registry, pace) = start();
     (1..=100).for_each(|id| drop(registry.schema_by_id(id * 1_000).unwrap_err()));
     let patient = (UNKNOWN_STREAK_MAX * UNKNOWN_ATTEMPTS) as usize;
     assert_eq!(server.requests().len(), patient + 100 - UNKNOWN_STREAK_MAX as usize);
+
+    // After a minute an id has its chance again: its schema may be on its way.
+    pace.wait(UNKNOWN_MEMORY);
+    let before = server.requests().len();
+    registry.schema_by_id(7).unwrap_err();
+    assert_eq!(server.requests().len() - before, UNKNOWN_ATTEMPTS as usize);
 }
 
 #[test]
@@ -154,6 +160,20 @@ fn an_outage_that_outlasts_the_deadline_is_nobodys_record() {
     assert_eq!(pace.elapsed(), Duration::from_secs(30));
     let asked = server.requests().len();
     assert!(asked < 15, "{asked} requests in 30 s are no hammering");
+}
+
+#[test]
+fn a_decoder_waits_for_two_seconds_and_asks_again_soon() {
+    let (server, registry, pace) = start();
+    let id = registry.register("a", &proto("message A {}")).unwrap();
+    let registry = registry.for_decoder();
+    server.fail_next(usize::MAX, 500);
+    let outage = registry.schema_by_id(id).unwrap_err();
+    assert_eq!(outage.kind(), ErrorKind::Transient);
+    assert_eq!(pace.elapsed(), Duration::from_secs(2));
+    server.fail_next(0, 500);
+    pace.wait(Duration::from_secs(1));
+    registry.schema_by_id(id).unwrap();
 }
 
 #[test]

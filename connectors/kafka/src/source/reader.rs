@@ -224,6 +224,9 @@ impl Reader {
     fn decode(&mut self, messages: Messages, attempts: u32) -> Result<Read> {
         match self.decoder.decode(&messages) {
             Ok(decoded) => {
+                if attempts > 1 {
+                    tracing::info!("{}/{}: goes on", self.topic, self.partition);
+                }
                 self.times.note(&messages);
                 Ok(Read::Batch(decoded.with(messages, &self.session.config.layout.schema)))
             }
@@ -232,6 +235,9 @@ impl Reader {
                 if attempts == 1 {
                     tracing::warn!("{}/{}: {error}; waiting", self.topic, self.partition);
                 }
+                let labels =
+                    [("topic", self.topic.clone()), ("partition", self.partition.to_string())];
+                counter!("tidemill_kafka_decode_retries_total", &labels).increment(1);
                 let again = self.clock.elapsed() + wait;
                 self.held = Some(Held { messages, attempts, again });
                 Ok(Read::Pending)
@@ -308,6 +314,10 @@ impl SplitReader for Reader {
             position: behind(end, next, self.times.last, now),
             committed: committed.map(|at| behind(end, at, self.times.of(at), now)),
         })
+    }
+
+    fn waits(&self) -> bool {
+        self.held.is_some()
     }
 }
 

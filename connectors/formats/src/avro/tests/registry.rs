@@ -76,9 +76,19 @@ fn an_unknown_id_is_a_reason_and_an_outage_is_nobodys_record() {
     assert!(reason.contains("no schema with id 77"), "{reason}");
     assert_eq!(decoder.finish().unwrap().num_rows(), 0);
 
+    let fields = r#"{"name":"a","type":"long"}"#;
+    let known = Definition::new(SchemaKind::Avro, record(fields));
+    let known = framed(registry.register("t-value", &known).unwrap(), &[2]);
+    decoder.decode(&known).unwrap();
     server.fail_next(usize::MAX, 500);
     decoder.decode(&framed(78, &[2])).unwrap_err();
-    assert_eq!(decoder.finish().unwrap_err().kind(), ErrorKind::External);
+    let asked = server.requests().len();
+    decoder.decode(&framed(79, &[2])).unwrap_err();
+    assert_eq!(server.requests().len(), asked, "one outage is waited out once");
+    assert_eq!(decoder.finish().unwrap_err().kind(), ErrorKind::Transient);
+    // It is empty now: what could be read is not there twice when it is read again.
+    decoder.decode(&known).unwrap();
+    assert_eq!((decoder.len(), decoder.finish().unwrap().num_rows()), (1, 1));
 }
 
 #[test]

@@ -3,5 +3,6 @@
 mod broker;
 mod modes;
 mod records;
+mod registry;
 mod security;
 mod topics;
