@@ -22,9 +22,13 @@ use super::token::TokenSource;
 /// How often in a row a cluster that has let the client in before may refuse it.
 const PATIENCE: u32 = 3;
 
-/// How often brokers hang up on a client that has heard nothing yet before it is a refusal: once may be
-/// a broker that starts.
+/// After how many hang-ups of brokers that have never answered it is said what that may mean. It is no
+/// refusal: what listens for a broker that is about to start hangs up as well.
 const HANG_UPS: u32 = 2;
+
+/// What brokers may want that hang up.
+const TLS_HINT: &str = "they hang up: do they want TLS ('properties.security.protocol'), or do they \
+                        just start?";
 
 /// What a client has said.
 pub struct Events {
@@ -95,9 +99,8 @@ impl Events {
         if !state.has_answered && line.contains("in state APIVERSION_QUERY") {
             state.hung_up += 1;
             if state.hung_up == HANG_UPS {
-                state.refused += 1;
-                state.refusal =
-                    format!("{line}; do they want TLS ('properties.security.protocol')?");
+                let Self { name, brokers, .. } = self;
+                tracing::warn!("{name}: brokers {brokers}: {line}; {TLS_HINT}");
             }
         }
         state.last = Some(line.to_owned());
@@ -177,11 +180,12 @@ impl Events {
     /// The error of brokers that have not answered for `waited`.
     pub fn silence(&self, waited: std::time::Duration) -> Error {
         let Self { name, brokers, .. } = self;
-        let last = self.state.lock().last.clone();
-        let last = last.map_or_else(String::new, |last| format!(": {last}"));
+        let state = self.state.lock();
+        let last = state.last.as_ref().map_or_else(String::new, |last| format!(": {last}"));
+        let hint = if state.hung_up > 0 { format!("; {TLS_HINT}") } else { String::new() };
         Error::transient(format!(
             "{name}: no answer from the brokers {brokers} ('properties.bootstrap.servers') within \
-             {} s{last}",
+             {} s{last}{hint}",
             waited.as_secs()
         ))
     }
@@ -225,6 +229,20 @@ mod tests {
         events.error(&wrong, "Invalid username or password");
         events.error(&wrong, "Invalid username or password");
         assert!(events.refusal().is_some());
+    }
+
+    #[test]
+    fn brokers_that_hang_up_may_be_about_to_start() {
+        let events = events();
+        for _ in 0..20 {
+            events.connection_failed("kafka:9092: Disconnected (in state APIVERSION_QUERY)");
+        }
+        assert!(events.refusal().is_none());
+        let silence = events.silence(std::time::Duration::from_secs(15)).to_string();
+        assert!(silence.contains("'properties.security.protocol'"), "{silence}");
+        events.answered();
+        let silence = events.silence(std::time::Duration::from_secs(15)).to_string();
+        assert!(!silence.contains("hang up"), "{silence}");
     }
 
     #[test]
