@@ -2,6 +2,7 @@
 -- each booking.
 --
 --   tidemill generate bookings --to kafka:///booking-commands --partitions 3
+--   scripts/services tool topics --create --topic booking-replies --partitions 3
 --   tidemill run examples/jobs/bookings.sql
 --
 -- A reply has the headers of its command, so that whoever sent it finds the reply by `correlation-id`, and

@@ -1,6 +1,8 @@
 -- Changes of customers as Protobuf, whose schema is in a registry; each type into windows of its own.
 --
 --   tidemill generate customer-events --to kafka:///customer-events --partitions 3 --registry http://localhost:8081
+--   for topic in customer-events-per-type new-customers status-changes; do
+--     scripts/services tool topics --create --topic $topic --partitions 1; done
 --   tidemill run examples/jobs/customer_events.sql
 --
 -- Which type an event has, says the member of the `oneof` that is set: the column called like the `oneof`

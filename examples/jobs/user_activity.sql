@@ -1,6 +1,7 @@
 -- What users do: events per minute and type, and the revenue of purchases, from topic to topic, exactly once.
 --
 --   tidemill generate user-events --to kafka:///user-events --partitions 3 --malformed 1%
+--   scripts/services tool topics --create --topic user-activity-per-minute --partitions 3
 --   tidemill run examples/jobs/user_activity.sql
 --
 -- Ctrl+C stops it with a last checkpoint; run it again, and it goes on where it was. What is no JSON goes

@@ -125,8 +125,11 @@ kafka_tool() {
     get-offsets) class=org.apache.kafka.tools.GetOffsetShell ;;
     *) fail "no tool is called '$name'; see scripts/services --help" ;;
   esac
-  load_ports || fail "nothing runs in $folder; run: scripts/services up"
-  local brokers
-  brokers="$(cat "$folder/kafka/external" 2> /dev/null || kafka_address)"
+  # Where the environment names brokers, they are meant, unless a set is named.
+  local brokers="${KAFKA_BROKERS:-}"
+  if [[ -z "$brokers" || -n "$own_set" ]]; then
+    load_ports || fail "nothing runs in $folder; run: scripts/services up"
+    brokers="$(cat "$folder/kafka/external" 2> /dev/null || kafka_address)"
+  fi
   kafka_java "$class" --bootstrap-server "$brokers" "$@"
 }

@@ -8,6 +8,7 @@ use tidemill_core::graph::{Graph, NodeKind};
 use tidemill_core::{Error, Result};
 use tidemill_print::Blackhole;
 
+use super::output::{out, outln};
 use super::{Failure, JobFileArgs, OutputFormat};
 use crate::Job;
 use crate::bench::contenders::{Family, RowSource, Workload, contenders};
@@ -99,11 +100,11 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 
 fn show(report: &Report, output: OutputFormat) -> Result<()> {
     match output {
-        OutputFormat::Text => print!("{report}"),
+        OutputFormat::Text => out!("{report}"),
         OutputFormat::Json => {
             let json = serde_json::to_string(report);
             let json = json.map_err(|e| Error::internal("the report is no JSON").caused_by(e))?;
-            println!("{json}");
+            outln!("{json}");
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use tidemill_checkpoint::CheckpointReader;
 use tidemill_checkpoint::reader::jobs;
 use tidemill_core::{Epoch, Error, Result};
 
+use super::output::outln;
 use super::{Failure, OutputFormat};
 
 /// `tidemill checkpoint`.
@@ -53,9 +54,12 @@ fn list(url: &str, job: Option<&str>, output: OutputFormat) -> Result<()> {
         None => jobs(url)?,
     };
     if output == OutputFormat::Text {
-        println!(
+        outln!(
             "{:<24} {:>8} {:>20} {:>14}  state",
-            "job", "epoch", "created (s since epoch)", "bytes"
+            "job",
+            "epoch",
+            "created (s since epoch)",
+            "bytes"
         );
     }
     for job in jobs {
@@ -72,9 +76,9 @@ fn list(url: &str, job: Option<&str>, output: OutputFormat) -> Result<()> {
                     "job": job, "epoch": found.epoch, "created_at_us": found.created_at,
                     "bytes": found.bytes, "state": state,
                 });
-                println!("{json}");
+                outln!("{json}");
             } else {
-                println!("{job:<24} {:>8} {created:>20} {:>14}  {state}", found.epoch, found.bytes);
+                outln!("{job:<24} {:>8} {created:>20} {:>14}  {state}", found.epoch, found.bytes);
             }
         }
     }
@@ -96,7 +100,7 @@ fn verify(url: &str, job: &str, epoch: Option<Epoch>, output: OutputFormat) -> R
             "job": job, "epoch": epoch, "files": verified.files, "bytes": verified.bytes,
             "problems": verified.problems,
         });
-        println!("{json}");
+        outln!("{json}");
     }
     if !verified.problems.is_empty() {
         return Err(Error::corrupt(format!(
@@ -105,9 +109,10 @@ fn verify(url: &str, job: &str, epoch: Option<Epoch>, output: OutputFormat) -> R
         )));
     }
     if output == OutputFormat::Text {
-        println!(
+        outln!(
             "epoch {epoch} of {job}: {} files, {} bytes, intact",
-            verified.files, verified.bytes
+            verified.files,
+            verified.bytes
         );
     }
     Ok(())

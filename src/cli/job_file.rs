@@ -13,6 +13,7 @@ use tidemill_print::Console;
 use tidemill_runtime::{CheckpointSettings, JobSettings};
 use tidemill_sql::{PlannedJob, Registry};
 
+use super::output::out;
 use super::{Failure, OutputFormat};
 use crate::{DeadLetters, Job, explain, interceptors, settings};
 
@@ -127,6 +128,7 @@ impl JobFileArgs {
         let variable = |name: &str| std::env::var(name).ok();
         let mut plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
         let settings = self.settings(&plan.settings)?;
+        self.warn_of_no_checkpoints(&plan.settings, &settings);
         let dead_letters = settings::dead_letters(&plan.settings)?;
         if settings.checkpoints.is_some() || dead_letters.is_some() {
             // Only the file itself says whether there are checkpoints or a place for dead letters, and
@@ -135,6 +137,18 @@ impl JobFileArgs {
             plan = tidemill_sql::plan(&name, &text, &variable, &registry)?;
         }
         Ok(LoadedJob { plan, settings, dead_letters })
+    }
+
+    /// An interval alone makes checkpoints in Flink, which has a place for them without being told.
+    fn warn_of_no_checkpoints(&self, set: &BTreeMap<String, String>, settings: &JobSettings) {
+        let has_interval = self.checkpoint_interval.is_some()
+            || set.contains_key("execution.checkpointing.interval");
+        if has_interval && settings.checkpoints.is_none() {
+            eprintln!(
+                "warning: no checkpoints are made, although there is an interval: SET \
+                 'execution.checkpointing.dir', or pass --checkpoint-dir"
+            );
+        }
     }
 
     fn settings(&self, set: &BTreeMap<String, String>) -> Result<JobSettings> {
@@ -176,8 +190,8 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Failure> {
     let checkpointed = loaded.settings.checkpoints.is_some();
     let graph = loaded.job().complete_graph()?;
     match args.format {
-        Drawing::Text => print!("{}", explain::text(&graph, checkpointed)),
-        Drawing::Mermaid => print!("{}", explain::mermaid(&graph, checkpointed)),
+        Drawing::Text => out!("{}", explain::text(&graph, checkpointed)),
+        Drawing::Mermaid => out!("{}", explain::mermaid(&graph, checkpointed)),
     }
     Ok(())
 }

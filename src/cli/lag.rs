@@ -12,6 +12,7 @@ use tidemill_core::{Error, Result};
 use tidemill_kafka::KafkaFactory;
 use tidemill_kafka::lag::{self, GroupLag};
 
+use super::output::{out, outln};
 use super::{Failure, JobFileArgs, OutputFormat, connectors};
 
 /// `tidemill lag`.
@@ -39,7 +40,7 @@ pub fn run(args: &LagArgs) -> Result<(), Failure> {
         let group = lag::of_table(table, &loaded.settings.name)?;
         match args.output {
             OutputFormat::Json => print_json(&group)?,
-            OutputFormat::Text => print!("{}{}", if n == 0 { "" } else { "\n" }, text(&group)),
+            OutputFormat::Text => out!("{}{}", if n == 0 { "" } else { "\n" }, text(&group)),
         }
     }
     Ok(())
@@ -77,7 +78,7 @@ fn print_json(group: &GroupLag) -> Result<()> {
             .map_err(|error| Error::internal(format!("the lag is no JSON: {error}")))?;
         line["table"] = group.table.as_str().into();
         line["group"] = group.group.as_str().into();
-        println!("{line}");
+        outln!("{line}");
     }
     Ok(())
 }
@@ -105,6 +106,12 @@ fn text(group: &GroupLag) -> String {
             lag.topic, lag.partition, lag.start, lag.end
         );
     }
-    let records = group.partitions.iter().map(|lag| lag.records.unwrap_or(0)).sum::<u64>();
-    text + &format!("{records} records behind in {} partitions\n", group.partitions.len())
+    let records: u64 = group.partitions.iter().filter_map(|lag| lag.records).sum();
+    let known = group.partitions.iter().filter(|lag| lag.records.is_some()).count();
+    text +=
+        &format!("{records} records behind in {known} of {} partitions", group.partitions.len());
+    if known < group.partitions.len() {
+        text += "; of the others the group has no offset: jobs commit theirs with each checkpoint";
+    }
+    text + "\n"
 }

@@ -14,6 +14,7 @@ mod dlq;
 mod generate;
 mod job_file;
 mod lag;
+mod output;
 mod progress;
 mod run;
 mod summary;

@@ -84,6 +84,9 @@ impl Run {
         let Recovered { folder, manifest, first_epoch, sinks_from, sinks } =
             recover::recover(&graph, &settings)?;
         let already_finished = manifest.as_ref().is_some_and(|manifest| manifest.finished);
+        if let Some(manifest) = manifest.as_ref().filter(|manifest| !manifest.finished) {
+            tracing::info!(job = %settings.name, epoch = manifest.epoch, "resumes from its checkpoint");
+        }
         let layout = Layout::new(&graph, settings.shards);
         let barrier = Barrier { epoch: first_epoch, full: true, checkpointed: folder.is_some() };
         let barrier = Arc::new(Mutex::new(barrier));
