@@ -68,6 +68,8 @@ fn consumer(brokers: &str) -> Result<BaseConsumer, Failure> {
         .set("bootstrap.servers", brokers)
         .set("group.id", "bare-consumer")
         .set("enable.auto.commit", "false")
+        // By default a queue that has been full is not filled again for a second.
+        .set("fetch.queue.backoff.ms", "10")
         .create()?)
 }
 
