@@ -14,7 +14,9 @@ use tidemill_kafka::dead_letter::letter;
 
 use super::summary::grouped;
 use super::{Failure, OutputFormat};
-use crate::dead_letters::{Destination, Filter, Found, LetterId, Replay, Replayed, Shelf, Since};
+use crate::dead_letters::{
+    Destination, Filter, Found, LetterId, Replay, Replayed, Shelf, Since, masked,
+};
 
 /// Groups that a person is shown.
 const GROUPS: usize = 50;
@@ -31,7 +33,8 @@ pub struct DlqArgs {
 
 #[derive(Debug, Subcommand)]
 enum DlqCommand {
-    /// Count letters by job, source, operator, class and reason, with their first and last time.
+    /// Count letters by job, source, operator, class and reason, with their first and last time. Reasons that
+    /// differ in numbers alone are one, with # for each number.
     Ls {
         #[command(flatten)]
         place: Place,
@@ -166,7 +169,7 @@ fn count(found: Found, groups: &mut BTreeMap<Kind, Group>) {
         source: letter.source,
         operator: letter.operator,
         class: letter.letter.class.name(),
-        reason: letter.letter.reason,
+        reason: masked(&letter.letter.reason),
     };
     let new = Group { letters: 0, first: at, last: at, example: id };
     let group = groups.entry(kind).or_insert(new);

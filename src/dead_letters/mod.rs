@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `shelf`, `folder` | letters where they lie |
 //! | `filter` | which are meant |
+//! | `reason` | what is the same mistake |
 //! | `replay`, `destination` | sending their records again |
 
 mod destination;
 mod filter;
 mod folder;
+mod reason;
 mod replay;
 mod shelf;
 
@@ -26,6 +28,7 @@ use tidemill_runtime::CheckpointSettings;
 
 pub(crate) use self::destination::Destination;
 pub(crate) use self::filter::{Filter, Since};
+pub(crate) use self::reason::masked;
 pub(crate) use self::replay::{Replay, Replayed};
 pub(crate) use self::shelf::{Found, LetterId, Shelf};
 

@@ -240,6 +240,7 @@ fn letters_in_a_folder_are_counted_shown_and_replayed_into_a_file() {
     let place = place.to_str().unwrap();
     let groups = dlq(&["ls", place]).expect(0).results();
     assert_eq!(letters(&groups), 10 + divided);
+    assert_eq!(groups.len(), 2, "where a line breaks off makes no kind of its own: {groups:?}");
     let of_source = dlq(&["ls", place, "--operator", "orders"]).expect(0).results();
     assert_eq!(letters(&of_source), 10);
     let one = value(dlq(&["show", place, of_source[0]["example"].as_str().unwrap()]));
