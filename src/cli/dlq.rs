@@ -93,6 +93,10 @@ struct ReplayArgs {
     /// The consumer group that remembers what was replayed [default: tidemill-dlq-replay].
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
+    /// Where the group remembers nothing, send letters older than 7 days too: brokers may have forgotten that
+    /// they were replayed.
+    #[arg(long)]
+    from_start: bool,
     /// Send nothing; say what would be sent.
     #[arg(long)]
     dry_run: bool,
@@ -352,7 +356,8 @@ fn replay(args: &ReplayArgs, output: OutputFormat) -> Result<()> {
         Shelf::Folder(_) => Destination::open(to, None)?,
     };
     let filter = (&args.filter).into();
-    let replay = Replay { filter, max_replays: args.max_replays, dry_run: args.dry_run };
+    let &ReplayArgs { max_replays, dry_run, from_start, .. } = args;
+    let replay = Replay { filter, max_replays, dry_run, from_start };
     let replayed = replay.run(&shelf, &mut destination)?;
     match output {
         OutputFormat::Json => println!("{}", json!(replayed)),

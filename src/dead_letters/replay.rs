@@ -5,10 +5,12 @@
 //! ```
 //!
 //! Invariant: what is remembered has been acknowledged. So a replay that crashes sends again what it did not
-//! come to remember, and nothing is skipped.
+//! come to remember, and nothing is skipped. Where nothing is remembered, letters that are old enough to have been
+//! replayed and forgotten are not sent unasked.
 
 use serde::Serialize;
-use tidemill_core::Result;
+use tidemill_core::time::{Clock, SystemClock};
+use tidemill_core::{Error, EventTime, Result};
 use tidemill_kafka::dead_letter::Progress;
 
 use super::destination::Destination;
@@ -18,6 +20,10 @@ use super::shelf::{Found, Shelf};
 /// Records that are sent before it is remembered that they were.
 const GROUP: usize = 500;
 
+/// How long brokers remember a group that is not used, if they are not configured otherwise: 7 days, in
+/// microseconds. What failed later was never replayed by a group that they have forgotten.
+const REMEMBERED: i64 = 7 * 24 * 3_600 * 1_000_000;
+
 /// What is to be sent again.
 pub(crate) struct Replay {
     pub filter: Filter,
@@ -25,6 +31,8 @@ pub(crate) struct Replay {
     pub max_replays: u32,
     /// Only say what would be sent.
     pub dry_run: bool,
+    /// Old letters too where nothing is remembered.
+    pub from_start: bool,
 }
 
 /// What was done with the letters of a place.
@@ -56,7 +64,10 @@ impl Replay {
     pub fn run(&self, shelf: &Shelf, destination: &mut Destination) -> Result<Replayed> {
         let mut replayed = Replayed::default();
         for section in shelf.sections() {
-            let progress = shelf.progress(&section)?;
+            let remembered = shelf.progress(&section)?;
+            let unsure_before = (remembered.is_none() && !self.from_start)
+                .then(|| SystemClock::default().now() - REMEMBERED);
+            let progress = remembered.unwrap_or_default();
             let start = progress.offset();
             let mut section = Section {
                 replay: self,
@@ -64,6 +75,7 @@ impl Replay {
                 destination,
                 section,
                 progress,
+                unsure_before,
                 waiting: None,
                 is_full: false,
                 group: Vec::new(),
@@ -84,6 +96,8 @@ struct Section<'a> {
     destination: &'a mut Destination,
     section: String,
     progress: Progress,
+    /// Letters that failed before this may have been replayed and forgotten.
+    unsure_before: Option<EventTime>,
     /// The first letter that is not replayed.
     waiting: Option<i64>,
     /// No more can be remembered beyond it.
@@ -104,6 +118,9 @@ impl Section<'_> {
             *count += 1;
             self.waiting.get_or_insert(position);
             return Ok(true);
+        }
+        if self.unsure_before.is_some_and(|before| found.letter.failed_at < before) {
+            return Err(unsure(&found));
         }
         if self.waiting.is_some() && !self.is_full && !self.progress.has_room(self.group.len() + 1)
         {
@@ -163,4 +180,13 @@ impl Section<'_> {
         self.progress.advance(self.waiting.unwrap_or(next));
         self.shelf.save(&self.section, &self.progress)
     }
+}
+
+fn unsure(found: &Found) -> Error {
+    Error::configuration(format!(
+        "letter {} is older than 7 days, and the group does not remember what was replayed: either nothing \
+         ever was, or it was and brokers have forgotten it (offsets.retention.minutes). To send all that the \
+         filter accepts, write --from-start; to send what cannot have been replayed, --since 7d",
+        found.id
+    ))
 }

@@ -94,14 +94,14 @@ impl Shelf {
         }
     }
 
-    /// What was replayed of a section.
+    /// What was replayed of a section; `None` where that may have been forgotten.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn progress(&self, section: &str) -> Result<Progress> {
+    pub fn progress(&self, section: &str) -> Result<Option<Progress>> {
         match self {
             Self::Topic(topic, _) => topic.progress(partition(section)?),
-            Self::Folder(folder) => folder.progress(section),
+            Self::Folder(folder) => folder.progress(section).map(Some),
         }
     }
 

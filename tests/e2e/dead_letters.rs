@@ -221,6 +221,40 @@ fn a_record_that_fails_again_and_again_is_replayed_so_often_and_no_more() {
 }
 
 #[test]
+fn what_may_have_been_replayed_and_forgotten_is_not_sent_unasked() {
+    let broker = Broker::shared();
+    let (dead, target) = (broker.topic("old-letters", 1), broker.topic("again", 1));
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", broker.addresses()).create().unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+    for (payload, days) in [("old", 8), ("new", 6)] {
+        let failed_at = arrow::temporal_conversions::timestamp_s_to_datetime(now - days * 86_400);
+        let failed_at = failed_at.unwrap().and_utc().to_rfc3339();
+        let header = Header { key: "tidemill.failed-at", value: Some(failed_at.as_bytes()) };
+        let record = BaseRecord::<(), str>::to(dead.name()).payload(payload);
+        let record = record.headers(OwnedHeaders::new().insert(header));
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(120)).unwrap();
+
+    let place = |topic: &str| format!("kafka://{}/{topic}", broker.addresses());
+    let (from, to) = (place(dead.name()), place(target.name()));
+    let replay = |group: &str, more: &[&str]| {
+        let group = format!("{}-{group}", dead.name());
+        dlq(&[&["replay", &from, "--to", &to, "--group", &group][..], more].concat())
+    };
+    for more in [&[][..], &["--dry-run"]] {
+        let refused = replay("first", more).expect(78).stderr;
+        assert!(refused.contains("--from-start") && refused.contains("0:0"), "{refused}");
+    }
+    assert_eq!(target.ends_of_all(), 0);
+    assert_eq!(value(replay("recent", &["--since", "7d"]))["sent"], 1);
+    assert_eq!(value(replay("first", &["--from-start"]))["sent"], 2);
+    assert_eq!(value(replay("first", &[]))["sent"], 0, "a group that remembers needs no flag");
+    assert_eq!(target.ends_of_all(), 3);
+}
+
+#[test]
 fn letters_in_a_folder_are_counted_shown_and_replayed_into_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let lines: String = (0..1_000).map(|n| payload(n) + "\n").collect();

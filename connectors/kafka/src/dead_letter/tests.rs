@@ -12,7 +12,7 @@ use tidemill_core::source::SplitId;
 use tidemill_core::time::SystemClock;
 use tidemill_core::{Batch, Epoch, ErrorClass};
 
-use super::{Address, DeadLetterSink, HeaderNames, Letter, LetterTopic, Stored};
+use super::{Address, DeadLetterSink, HeaderNames, Letter, LetterTopic, Progress, Stored};
 
 fn address() -> Address {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -168,12 +168,13 @@ fn what_was_replayed_is_remembered_by_a_group() {
     write(writer.as_mut(), 1, &rows(&(0..9).map(|n| letter(n, bytes(n))).collect::<Vec<_>>()));
     let group = address.topic().unwrap().to_owned();
     let topic = LetterTopic::open(&address, &group).unwrap();
-    let mut progress = topic.progress(0).unwrap();
+    assert_eq!(topic.progress(0).unwrap(), None);
+    let mut progress = Progress::default();
     assert_eq!(progress.offset(), 0);
     [0, 1, 4, 5, 8].into_iter().for_each(|offset| progress.add(offset));
     progress.advance(2);
     topic.save(0, &progress).unwrap();
-    let again = LetterTopic::open(&address, &group).unwrap().progress(0).unwrap();
+    let again = LetterTopic::open(&address, &group).unwrap().progress(0).unwrap().unwrap();
     assert_eq!(again, progress);
     let mut seen = Vec::new();
     let mut each = |stored: Stored| {

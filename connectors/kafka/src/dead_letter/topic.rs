@@ -115,11 +115,12 @@ impl LetterTopic {
         Ok(end)
     }
 
-    /// What was replayed of a partition.
+    /// What was replayed of a partition; `None` where the group remembers nothing: it is new, or was not used
+    /// for as long as brokers keep its offsets.
     ///
     /// # Errors
     /// Brokers that fail, and a group that is somebody else's.
-    pub fn progress(&self, partition: i32) -> Result<Progress> {
+    pub fn progress(&self, partition: i32) -> Result<Option<Progress>> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, partition);
         let committed = self.connection.ask("what was replayed", |timeout| {
@@ -127,8 +128,10 @@ impl LetterTopic {
         })?;
         let found = committed.find_partition(&self.topic, partition);
         match found.as_ref().map(|found| (found.offset(), found.metadata())) {
-            Some((Offset::Offset(offset), metadata)) => Progress::committed(offset, metadata),
-            _ => Ok(Progress::default()),
+            Some((Offset::Offset(offset), metadata)) => {
+                Progress::committed(offset, metadata).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
