@@ -187,9 +187,13 @@ impl TransactionCommitter {
             ErrorKind::Transient | ErrorKind::Permanent => ErrorKind::External,
             kind => kind,
         };
+        let when = match error.kind() {
+            ErrorKind::Permanent => "the topic takes it and the job is started again",
+            _ => "the job is started again",
+        };
         let message = format!(
             "epoch {epoch} could not be committed in {attempts} attempts: {error}. Nothing is lost: its \
-             output is in the checkpoint, and is committed when the job is started again"
+             output is in the checkpoint, and is committed when {when}"
         );
         Error::new(kind, message)
     }

@@ -421,7 +421,7 @@ impl Reports {
         let now = self.clock.elapsed();
         let returned = match Failure::of(code) {
             _ if is_bystander(code) => Returned::Bystander,
-            failure if failure == Failure::Record || is_record(code) => {
+            _ if is_record(code) => {
                 outbox.answered();
                 if ticket.alone {
                     self.refuse(code, record, ticket);
@@ -478,7 +478,7 @@ impl Reports {
 }
 
 /// The record came back for another one's sake.
-fn is_bystander(code: RDKafkaErrorCode) -> bool {
+pub(super) fn is_bystander(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::PurgeQueue
@@ -488,8 +488,8 @@ fn is_bystander(code: RDKafkaErrorCode) -> bool {
 }
 
 /// Something about one record of its batch is wrong.
-fn is_record(code: RDKafkaErrorCode) -> bool {
-    code == RDKafkaErrorCode::InvalidRecord
+pub(super) fn is_record(code: RDKafkaErrorCode) -> bool {
+    Failure::of(code) == Failure::Record || code == RDKafkaErrorCode::InvalidRecord
 }
 
 /// How long a record may take in all.

@@ -1,11 +1,15 @@
-//! Rows that will never be records of the topic: what cannot be encoded, and what is too large.
+//! Rows that will never be records of the topic: what cannot be encoded, what is too large, and what
+//! has a timestamp that the topic does not take.
 //!
 //! Invariant: a refused row is handed on exactly once, with its bytes where it has any.
+
+use std::sync::Arc;
 
 use tidemill_core::Batch;
 use tidemill_core::dead_letter::DeadLetter;
 use tidemill_core::record::SourceRecord;
 use tidemill_core::source::SplitId;
+use tidemill_core::time::Clock;
 
 use super::lane::Refused;
 use super::record::{Encoded, Outgoing};
@@ -15,12 +19,20 @@ use super::topic::Topic;
 pub(crate) struct Refusals {
     topic: String,
     limits: Topic,
+    /// Where timestamps are looked at: what they are compared with.
+    clock: Option<Arc<dyn Clock>>,
     letters: Vec<DeadLetter>,
 }
 
 impl Refusals {
     pub fn new(topic: &str, limits: Topic) -> Self {
-        Self { topic: topic.to_owned(), limits, letters: Vec::new() }
+        Self { topic: topic.to_owned(), limits, clock: None, letters: Vec::new() }
+    }
+
+    /// Refuses for their timestamps too what brokers would refuse: in a transaction they would refuse all
+    /// of it, again and again.
+    pub fn of_times(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// The record of a row, where the topic can take it.
@@ -60,8 +72,24 @@ impl Refusals {
                  the topic's 'max.message.bytes' and 'properties.max.request.size'"
             ));
         }
-        (limits.is_compacted && record.key.is_none())
-            .then(|| format!("topic '{topic}' is compacted, and the record has no key"))
+        if limits.is_compacted && record.key.is_none() {
+            return Some(format!("topic '{topic}' is compacted, and the record has no key"));
+        }
+        let (clock, timestamp) = (self.clock.as_ref()?, record.timestamp?);
+        let age = (clock.now().div_euclid(1000)).saturating_sub(timestamp);
+        let (limit, side) = match age {
+            ..0 => (limits.times.after, "after"),
+            0.. => (limits.times.before, "before"),
+        };
+        let age = age.saturating_abs();
+        (age > limit).then(|| {
+            format!(
+                "topic '{topic}' takes timestamps of at most {limit} ms {side} the record is written, with \
+                 some room for its checkpoint, and this one is {age} ms {side}: raise the topic's \
+                 'message.timestamp.{side}.max.ms', or set its 'message.timestamp.type' to \
+                 'LogAppendTime'"
+            )
+        })
     }
 
     /// A record that the broker has refused.

@@ -116,7 +116,8 @@ impl Target {
             self.check_checkpoints(context)?;
             let topic = self.open(context)?.topic;
             let id = self.transactional_id(context);
-            let refusals = Refusals::new(&self.topic, topic.for_tagged(&id));
+            let refusals = Refusals::new(&self.topic, topic.for_staged(&id));
+            let refusals = refusals.of_times(context.clock.clone());
             return Ok(Box::new(StagingWriter::new(context.shard, encoder, refusals)));
         }
         let Opened { topic, producer } = self.open(context)?;
@@ -143,7 +144,7 @@ impl Target {
     pub fn max_bytes(&self, context: &SinkContext) -> Result<usize> {
         let topic = self.open(context)?.topic;
         Ok(match self.delivery {
-            DeliveryGuarantee::ExactlyOnce => topic.for_tagged(&self.transactional_id(context)),
+            DeliveryGuarantee::ExactlyOnce => topic.for_staged(&self.transactional_id(context)),
             _ => topic,
         }
         .max_bytes)

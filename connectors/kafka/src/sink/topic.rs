@@ -1,5 +1,5 @@
 //! What a sink must know of its topic before it writes: that it is there, how many partitions it has, and
-//! how large a record may be.
+//! how large and how old a record may be.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,6 +30,10 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// What librdkafka allows a record where nothing is said.
 const DEFAULT_MAX_BYTES: usize = 1_000_000;
 
+/// How many milliseconds a record may wait for its checkpoint, and clocks may differ, without its
+/// timestamp becoming one that the topic does not take; a tenth of what it allows where that is less.
+const TIME_MARGIN: i64 = 300_000;
+
 /// A topic as it was when it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Topic {
@@ -39,6 +43,29 @@ pub(crate) struct Topic {
     pub max_bytes: usize,
     /// Whether it keeps only the last record of each key, so that every record needs one.
     pub is_compacted: bool,
+    /// How far a record's own timestamp may be from the moment it is written.
+    pub times: Times,
+}
+
+/// Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Before that moment, at most.
+    pub before: i64,
+    /// After it, at most.
+    pub after: i64,
+}
+
+impl Times {
+    /// Any time will do.
+    const ANY: Self = Self { before: i64::MAX, after: i64::MAX };
+}
+
+/// What a topic's own settings say.
+struct Limits {
+    max_bytes: usize,
+    is_compacted: bool,
+    times: Times,
 }
 
 impl Topic {
@@ -57,14 +84,19 @@ impl Topic {
         let own = properties.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let own = own.unwrap_or(DEFAULT_MAX_BYTES);
         // Who may not ask is told by the broker when a record is too large.
-        let (limit, is_compacted) = limits(name, topic, properties).unwrap_or((own, false));
-        Ok(Self { partitions, max_bytes: own.min(limit), is_compacted })
+        let unknown = Limits { max_bytes: own, is_compacted: false, times: Times::ANY };
+        let limits = limits(name, topic, properties).unwrap_or(unknown);
+        let Limits { max_bytes, is_compacted, times } = limits;
+        Ok(Self { partitions, max_bytes: own.min(max_bytes), is_compacted, times })
     }
 
-    /// The same, for records that get the header that tells their epoch.
-    pub fn for_tagged(self, transactional_id: &str) -> Self {
+    /// The same, for records that get the header that tells their epoch, and wait for their checkpoint
+    /// before they are written.
+    pub fn for_staged(self, transactional_id: &str) -> Self {
         let max_bytes = self.max_bytes.saturating_sub(tag_bytes(transactional_id));
-        Self { max_bytes, ..self }
+        let less = |limit: i64| limit - (limit / 10).min(TIME_MARGIN);
+        let times = Times { before: less(self.times.before), after: less(self.times.after) };
+        Self { max_bytes, times, ..self }
     }
 }
 
@@ -122,8 +154,8 @@ fn ask_partitions<C: ProducerContext, P: Producer<C>>(
     }
 }
 
-/// The topic's `max.message.bytes` and whether it is compacted, where the client may see that.
-fn limits(name: &str, topic: &str, properties: &ClientProperties) -> Option<(usize, bool)> {
+/// The topic's settings, where the client may see them.
+fn limits(name: &str, topic: &str, properties: &ClientProperties) -> Option<Limits> {
     // rdkafka's admin client does not serve the wish for a token, and would only wait.
     let mechanism = properties.get("sasl.mechanism").unwrap_or_default();
     if mechanism.eq_ignore_ascii_case("OAUTHBEARER") {
@@ -135,8 +167,21 @@ fn limits(name: &str, topic: &str, properties: &ClientProperties) -> Option<(usi
     let resource = [ResourceSpecifier::Topic(topic)];
     let config = block_on(admin.describe_configs(&resource, &options)).ok()?.pop()?.ok()?;
     let value = |name| config.get(name)?.value.as_deref();
-    let is_compacted = value("cleanup.policy")?.contains("compact");
-    Some((value("max.message.bytes")?.parse().ok()?, is_compacted))
+    let millis = |name| value(name).and_then(|millis| millis.parse().ok()).unwrap_or(i64::MAX);
+    // Brokers before 3.6 know only one for both.
+    let either = millis("message.timestamp.difference.max.ms");
+    let times = match value("message.timestamp.type") {
+        Some("LogAppendTime") => Times::ANY,
+        _ => Times {
+            before: either.min(millis("message.timestamp.before.max.ms")),
+            after: either.min(millis("message.timestamp.after.max.ms")),
+        },
+    };
+    Some(Limits {
+        max_bytes: value("max.message.bytes")?.parse().ok()?,
+        is_compacted: value("cleanup.policy")?.contains("compact"),
+        times,
+    })
 }
 
 /// Waits for an answer of the admin client, which has a thread of its own.

@@ -19,7 +19,7 @@ use rdkafka::statistics::Statistics;
 use tidemill_core::record::Header;
 use tidemill_core::{Epoch, Error, ErrorKind, Result};
 
-use super::produce::{JAVA_DELIVERY_TIMEOUT, TOPIC_PATIENCE, headers};
+use super::produce::{JAVA_DELIVERY_TIMEOUT, TOPIC_PATIENCE, headers, is_bystander, is_record};
 use super::record::Outgoing;
 use super::staged::StagedReader;
 use super::topic::{START_TIMEOUT, partitions};
@@ -49,7 +49,8 @@ impl Step {
     pub const ALL: [Self; 4] = [Self::Begin, Self::Produce, Self::Mark, Self::Commit];
 }
 
-/// A step that failed. The error is `Transient` where the transaction may be redone.
+/// A step that failed. The error is `Transient` where the transaction may be redone, and `Permanent` where
+/// the topic does not take a record.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub at: Step,
@@ -253,7 +254,7 @@ impl Transactions {
 
     /// What a failure means: redo, stop for a newer instance, or end.
     fn failed(&self, at: Step, error: &KafkaError) -> Failed {
-        let delivery = *self.producer.client().context().failed.lock();
+        let delivery = self.producer.client().context().failed.lock().filter(|c| !is_bystander(*c));
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         let what = format!(
             "{}, topic '{}', transaction '{}'",
@@ -267,14 +268,19 @@ impl Transactions {
         // What is wrong with a record is the cause; that the transaction must be aborted follows.
         if let Some(code) = delivery
             && !matches!(Failure::of(code), Failure::Transient)
-            && !matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
             && kind != ErrorKind::Fenced
         {
-            kind = match Failure::of(code).kind() {
-                ErrorKind::Permanent => ErrorKind::External,
-                kind => kind,
-            };
+            kind = Failure::of(code).kind();
             why = describe(code);
+        }
+        let refused = delivery.unwrap_or(code);
+        if is_record(refused) && kind != ErrorKind::Fenced {
+            kind = ErrorKind::Permanent;
+            let settings = settings_of(refused);
+            why = format!(
+                "a record is refused: {}: change the topic's {settings}",
+                describe(refused)
+            );
         }
         let error = match kind {
             ErrorKind::Fenced => Error::new(
@@ -326,7 +332,20 @@ fn kind_of(error: &KafkaError, code: RDKafkaErrorCode) -> ErrorKind {
     }
 }
 
-/// Keeps the first failed delivery of a transaction.
+/// Which settings of a topic decide whether it takes such a record.
+fn settings_of(code: RDKafkaErrorCode) -> &'static str {
+    match code {
+        RDKafkaErrorCode::InvalidTimestamp => {
+            "'message.timestamp.before.max.ms' or 'message.timestamp.after.max.ms'"
+        }
+        RDKafkaErrorCode::InvalidRecord => {
+            "'cleanup.policy' (a compacted topic takes no record without a key)"
+        }
+        _ => "'max.message.bytes'",
+    }
+}
+
+/// Keeps the first failed delivery of a transaction that did not fail for another's sake.
 pub(crate) struct Delivering {
     events: Events,
     failed: Mutex<Option<RDKafkaErrorCode>>,
@@ -359,7 +378,10 @@ impl ProducerContext for Delivering {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            self.failed.lock().get_or_insert(code);
+            let mut failed = self.failed.lock();
+            if failed.is_none_or(is_bystander) {
+                *failed = Some(code);
+            }
         }
     }
 }

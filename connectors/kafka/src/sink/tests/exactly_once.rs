@@ -1,10 +1,11 @@
 //! A writer and a committer driven by hand, with a crash at every step.
 
-use rdkafka::admin::AdminOptions;
+use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use tidemill_core::sink::{Sink, SinkCommitter, SinkContext, Staged};
 use tidemill_core::{Epoch, ErrorKind};
 
 use super::broker::{admin, brokers, committed, context, read, rows, topic, unique, write_epoch};
+use super::records::{HOUR, timed, timed_sink};
 use crate::KafkaSink;
 use crate::client::properties::ClientProperties;
 use crate::partitioner::Partitioning;
@@ -163,6 +164,36 @@ fn the_epoch_is_known_even_where_the_marker_is_forgotten() {
     drop(committer);
     assert_eq!(job.committer(4).committed().unwrap(), Some(3));
     assert_eq!(job.numbers(), range(11));
+}
+
+/// Sets the latest timestamps that a topic takes.
+fn take_until(topic: &str, after: &str) {
+    let settings = AlterConfig::new(ResourceSpecifier::Topic(topic))
+        .set("message.timestamp.after.max.ms", after);
+    let admin = admin(&brokers());
+    let altered = block_on(admin.alter_configs([&settings], &AdminOptions::new())).unwrap();
+    assert!(altered.iter().all(Result::is_ok), "{altered:?}");
+}
+
+#[test]
+fn a_record_that_the_topic_takes_no_longer_waits_in_the_checkpoint_until_it_does() {
+    let topic = topic(1, &[("message.timestamp.after.max.ms", "36000000")]);
+    let (batch, now) = timed(&[0, 5 * HOUR, -HOUR]);
+    let sink = timed_sink(&topic).exactly_once();
+    let context = || context(&topic, 0, 1, batch.rows.schema());
+    let mut writer = sink.writer(&context()).unwrap();
+    let staged = [write_epoch(writer.as_mut(), 1, &batch)];
+    assert_eq!(writer.take_refused(), []);
+    take_until(&topic, "3600000");
+    let error = sink.committer(&context()).unwrap().commit(1, &staged).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::External);
+    assert!(error.to_string().contains("'message.timestamp.after.max.ms'"), "{error}");
+    assert!(error.to_string().contains("when the topic takes it"), "{error}");
+    assert_eq!(committed(&topic), []);
+    take_until(&topic, "36000000");
+    sink.committer(&context()).unwrap().commit(1, &staged).unwrap();
+    let times: Vec<_> = committed(&topic).into_iter().map(|seen| seen.timestamp).collect();
+    assert_eq!(times, [now, now + 5 * HOUR, now - HOUR]);
 }
 
 #[test]

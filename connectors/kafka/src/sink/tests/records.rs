@@ -118,7 +118,7 @@ fn rows_that_the_topic_cannot_take_are_refused_with_their_bytes() {
 }
 
 /// Rows with a header and a time of their own: `after` milliseconds from now.
-fn timed(after: &[i64]) -> (Batch, i64) {
+pub fn timed(after: &[i64]) -> (Batch, i64) {
     let now = SystemClock::default().now() / 1000;
     let times = after.iter().map(|after| (now + after) * 1000);
     let numbers: Vec<String> = (0..after.len()).map(|n| n.to_string()).collect();
@@ -131,28 +131,51 @@ fn timed(after: &[i64]) -> (Batch, i64) {
     (Batch::new(RecordBatch::try_from_iter(columns).unwrap()), now)
 }
 
-fn timed_sink(topic: &str) -> KafkaSink {
+pub fn timed_sink(topic: &str) -> KafkaSink {
     let sink = KafkaSink::topic(topic).brokers(brokers());
     sink.metadata("id", "header.correlation-id").metadata("at", "timestamp")
 }
 
-const HOUR: i64 = 3_600_000;
+pub const HOUR: i64 = 3_600_000;
 
 #[test]
 fn a_record_with_an_absurd_time_takes_nothing_from_those_beside_it() {
-    let topic = topic(1, &[("message.timestamp.after.max.ms", "3600000")]);
-    let (batch, now) = timed(&[-HOUR, 5 * HOUR, -2 * HOUR]);
-    let sink = timed_sink(&topic);
-    let mut writer = sink.writer(&context("timed", 0, 1, batch.rows.schema())).unwrap();
-    write_epoch(writer.as_mut(), 1, &batch);
-    let seen: Vec<_> =
-        committed(&topic).into_iter().map(|seen| (seen.timestamp, seen.headers)).collect();
-    let id = |n: &str| vec![("correlation-id".to_owned(), Some(n.to_owned()))];
-    assert_eq!(seen, [(now - HOUR, id("0")), (now - 2 * HOUR, id("2"))]);
-    let refused = writer.take_refused();
-    assert_eq!(refused.len(), 1);
-    assert_eq!(refused[0].record.timestamp, Some((now + 5 * HOUR) * 1000));
-    assert_eq!(refused[0].record.headers, [Header::new("correlation-id", "1")]);
+    let after = ("message.timestamp.after.max.ms", "3600000");
+    let before = ("message.timestamp.before.max.ms", "36000000");
+    for exactly_once in [false, true] {
+        let topic = topic(1, &[after, before]);
+        let (batch, now) = timed(&[-HOUR, 5 * HOUR, -2 * HOUR, -11 * HOUR]);
+        let sink = timed_sink(&topic);
+        let sink = if exactly_once { sink.exactly_once() } else { sink };
+        let context = || context(&topic, 0, 1, batch.rows.schema());
+        let mut writer = sink.writer(&context()).unwrap();
+        let staged = write_epoch(writer.as_mut(), 1, &batch);
+        sink.committer(&context()).unwrap().commit(1, &[staged]).unwrap();
+        let mut seen = Vec::new();
+        for record in committed(&topic) {
+            seen.push((record.timestamp, record.headers[0].1.clone().unwrap()));
+        }
+        assert_eq!(seen, [(now - HOUR, "0".to_owned()), (now - 2 * HOUR, "2".to_owned())]);
+        let refused = writer.take_refused();
+        let times: Vec<_> = refused.iter().map(|refused| refused.record.timestamp).collect();
+        assert_eq!(times, [now + 5 * HOUR, now - 11 * HOUR].map(|millis| Some(millis * 1000)));
+        assert_eq!(refused[0].record.headers, [Header::new("correlation-id", "1")]);
+    }
+}
+
+#[test]
+fn a_topic_with_times_of_its_own_takes_any() {
+    let settings =
+        [("message.timestamp.type", "LogAppendTime"), ("message.timestamp.after.max.ms", "1000")];
+    let topic = topic(1, &settings);
+    let (batch, _) = timed(&[0, 5 * HOUR]);
+    let sink = timed_sink(&topic).exactly_once();
+    let context = || context(&topic, 0, 1, batch.rows.schema());
+    let mut writer = sink.writer(&context()).unwrap();
+    let staged = write_epoch(writer.as_mut(), 1, &batch);
+    assert_eq!(writer.take_refused(), []);
+    sink.committer(&context()).unwrap().commit(1, &[staged]).unwrap();
+    assert_eq!(committed(&topic).len(), 2);
 }
 
 #[test]
