@@ -31,6 +31,9 @@ use crate::client::properties::ClientProperties;
 /// How long one call may take; then it is called again, which librdkafka allows.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Before a call that failed at once is made again.
+const CALL_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long a transaction may take where the properties do not say: then brokers abort it themselves.
 /// It bounds how much a checkpoint may write, and how long readers of committed records wait for a
 /// job that died in the middle of a commit and does not come back.
@@ -241,11 +244,16 @@ impl Transactions {
     }
 
     /// Calls again what may be called again.
-    fn step(&self, at: Step, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Failed> {
+    pub(super) fn step(
+        &self,
+        at: Step,
+        call: impl Fn() -> Result<(), KafkaError>,
+    ) -> Result<(), Failed> {
         let start = Instant::now();
         loop {
             let Err(error) = call() else { return Ok(()) };
             if may_be_repeated(&error) && start.elapsed() < self.timeout {
+                self.pause(CALL_PAUSE);
                 continue;
             }
             return Err(self.failed(at, &error));
@@ -299,9 +307,10 @@ impl Transactions {
         self.random.hash_one((attempt, Instant::now())) as f64 / u64::MAX as f64
     }
 
-    /// Waits before a transaction is redone. The committer's thread has nothing else to do.
+    /// Waits before something is tried again. The committer's thread has nothing else to do, and delivery
+    /// reports have a thread of their own.
     pub fn pause(&self, wait: Duration) {
-        self.producer.poll(wait);
+        std::thread::sleep(wait);
     }
 }
 

@@ -1,6 +1,10 @@
 //! A writer and a committer driven by hand, with a crash at every step.
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tidemill_core::sink::{Sink, SinkCommitter, SinkContext, Staged};
 use tidemill_core::{Epoch, ErrorKind};
 
@@ -11,7 +15,7 @@ use crate::client::properties::ClientProperties;
 use crate::partitioner::Partitioning;
 use crate::sink::commit::{CommitterSettings, TransactionCommitter};
 use crate::sink::topic::block_on;
-use crate::sink::transaction::Step;
+use crate::sink::transaction::{Step, Transactions};
 
 /// A job with one exactly-once sink.
 struct Job {
@@ -194,6 +198,25 @@ fn a_record_that_the_topic_takes_no_longer_waits_in_the_checkpoint_until_it_does
     sink.committer(&context()).unwrap().commit(1, &staged).unwrap();
     let times: Vec<_> = committed(&topic).into_iter().map(|seen| seen.timestamp).collect();
     assert_eq!(times, [now, now + 5 * HOUR, now - HOUR]);
+}
+
+#[test]
+fn a_call_that_fails_at_once_is_not_made_again_at_once() {
+    let job = Job::new(1);
+    let options = [("properties.bootstrap.servers", brokers())].into_iter().collect();
+    let properties = ClientProperties::parse(&options).unwrap();
+    let transactions =
+        Transactions::open("sink out", &job.topic, &job.transactional_id(), &properties).unwrap();
+    let (start, calls) = (Instant::now(), Cell::new(0));
+    let step = transactions.step(Step::Commit, || {
+        calls.set(calls.get() + 1);
+        match start.elapsed() < Duration::from_millis(500) {
+            true => Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)),
+            false => Ok(()),
+        }
+    });
+    step.unwrap();
+    assert!((2..=6).contains(&calls.get()), "{calls:?} calls in half a second");
 }
 
 #[test]
