@@ -21,13 +21,14 @@ use crate::client::connection::Consumer;
 /// See the module.
 pub(crate) struct PartitionQueue {
     queue: *mut ffi::rd_kafka_queue_t,
-    /// Where the library's callback finds it.
-    waker: Box<Waker>,
+    /// Where the library's callback finds it. Owned, and freed in `drop`.
+    waker: *mut Waker,
     consumer: Arc<Consumer>,
     taken: Vec<*mut ffi::rd_kafka_message_t>,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread; the rest is `Send`.
+// SAFETY: librdkafka's queues may be used from any thread; the waker is owned, and only ever woken
+// through a shared reference; the rest is `Send`.
 unsafe impl Send for PartitionQueue {}
 
 /// Called by librdkafka's threads when something has come into an empty queue.
@@ -58,13 +59,11 @@ impl PartitionQueue {
         if queue.is_null() {
             return Err(wrong());
         }
-        let mut waker = Box::new(waker);
-        let told = ptr::from_mut(waker.as_mut()).cast();
-        // SAFETY: the queue was just made. The waker stays where it is, in its box, until the
-        // callback is taken back in `drop`.
+        let waker = Box::into_raw(Box::new(waker));
+        // SAFETY: the queue was just made. The waker lives until the callback is taken back in `drop`.
         unsafe {
             ffi::rd_kafka_queue_forward(queue, ptr::null_mut());
-            ffi::rd_kafka_queue_cb_event_enable(queue, Some(wake), told);
+            ffi::rd_kafka_queue_cb_event_enable(queue, Some(wake), waker.cast());
         }
         Ok(Self { queue, waker, consumer: consumer.clone(), taken: Vec::new() })
     }
@@ -85,16 +84,19 @@ impl PartitionQueue {
 
     /// Wakes whom it was made to wake.
     pub fn wake(&self) {
-        self.waker.wake_by_ref();
+        // SAFETY: it lives until `drop`.
+        unsafe { &*self.waker }.wake_by_ref();
     }
 }
 
 impl Drop for PartitionQueue {
     fn drop(&mut self) {
-        // SAFETY: after this the library does not use the waker any more, nor anybody the queue.
+        // SAFETY: after the first call the library does not use the waker any more, which came out of
+        // a box; after the second nobody uses the queue.
         unsafe {
             ffi::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
             ffi::rd_kafka_queue_destroy(self.queue);
+            drop(Box::from_raw(self.waker));
         }
     }
 }

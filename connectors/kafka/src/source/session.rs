@@ -28,9 +28,9 @@ const PREFETCH_KB_OF_ONE: std::ops::RangeInclusive<usize> = 1_024..=16_384;
 const PREFETCH_RECORDS: usize = 200_000;
 const PREFETCH_RECORDS_OF_ONE: std::ops::RangeInclusive<usize> = 1_000..=32_768;
 
-/// How long a topic that does not exist is waited for at the start: brokers take a moment to tell each
-/// other of a new one.
-const NEW_TOPIC: Duration = Duration::from_secs(3);
+/// How long a topic that does not exist is looked for again: brokers take a moment to tell each other
+/// of a new one, and one that has just started may know less than the others.
+const MISSING_TOPIC: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub(crate) struct Session {
@@ -95,14 +95,14 @@ impl Session {
             let Some((_, missing)) = missing else {
                 return Ok(found.into_iter().flatten().collect());
             };
-            if !first {
-                let message = format!(
-                    "topic '{missing}' is gone: it was deleted while the job read it; create it \
-                     again and start the job with --fresh"
-                );
-                return Err(Error::external(message));
-            }
-            if start.elapsed() >= NEW_TOPIC {
+            if start.elapsed() >= MISSING_TOPIC {
+                if !first {
+                    let message = format!(
+                        "topic '{missing}' is gone: it was deleted while the job read it; create it \
+                         again and start the job with --fresh"
+                    );
+                    return Err(Error::external(message));
+                }
                 let brokers = self.config.client.brokers();
                 let message = format!(
                     "topic '{missing}' does not exist at {brokers}: create it, or correct the name"

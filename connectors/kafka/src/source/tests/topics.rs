@@ -56,6 +56,22 @@ fn a_topic_that_was_created_again_is_refused() {
     assert!(error.contains("created again") && error.contains("--fresh"), "{error}");
 }
 
+/// A broker that does not know a topic at the moment is no end of it: it is looked for again.
+#[test]
+fn a_topic_that_is_missed_once_is_looked_for_again() {
+    let topic = Topic::new(1);
+    let source = source(&topic, &[]);
+    source.splits().unwrap();
+    topic.delete();
+    let error = std::thread::scope(|scope| {
+        let looks = scope.spawn(|| refused(source.splits()));
+        topic.create(1);
+        looks.join().unwrap()
+    });
+    // It is another one now, which only who has looked twice can know.
+    assert!(error.to_string().contains("created again"), "{error}");
+}
+
 #[test]
 fn a_topic_that_goes_ends_the_job() {
     let topic = Topic::new(1);
