@@ -12,6 +12,7 @@ use tidemill_core::record::Header;
 use tidemill_core::{Error, ErrorClass, EventTime, Result};
 use tidemill_kafka::dead_letter::letter;
 
+use super::output::{out, outln};
 use super::summary::grouped;
 use super::{Failure, OutputFormat};
 use crate::dead_letters::{
@@ -158,9 +159,9 @@ fn list(place: &str, filter: &Filter, output: OutputFormat) -> Result<()> {
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.letters));
     match output {
         OutputFormat::Json => {
-            groups.iter().for_each(|(kind, group)| println!("{}", line(kind, group)))
+            groups.iter().for_each(|(kind, group)| outln!("{}", line(kind, group)))
         }
-        OutputFormat::Text => println!("{}", table(&groups)),
+        OutputFormat::Text => outln!("{}", table(&groups)),
     }
     Ok(())
 }
@@ -247,8 +248,8 @@ fn show(place: &str, wanted: &LetterId, output: OutputFormat) -> Result<()> {
         ))
     })?;
     match output {
-        OutputFormat::Json => println!("{}", whole(&found)),
-        OutputFormat::Text => print!("{}", described(&found)),
+        OutputFormat::Json => outln!("{}", whole(&found)),
+        OutputFormat::Text => out!("{}", described(&found)),
     }
     Ok(())
 }
@@ -360,8 +361,8 @@ fn replay(args: &ReplayArgs, output: OutputFormat) -> Result<()> {
     let replay = Replay { filter, max_replays, dry_run, from_start };
     let replayed = replay.run(&shelf, &mut destination)?;
     match output {
-        OutputFormat::Json => println!("{}", json!(replayed)),
-        OutputFormat::Text => print!("{}", summary(&replayed, args.dry_run)),
+        OutputFormat::Json => outln!("{}", json!(replayed)),
+        OutputFormat::Text => out!("{}", summary(&replayed, args.dry_run)),
     }
     if replayed.refused > 0 {
         return Err(Error::external(format!(
