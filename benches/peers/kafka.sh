@@ -3,7 +3,7 @@
 # events. Prints a table of medians; a contender whose totals differ from the others' ends it with an error.
 #
 #   benches/peers/kafka.sh                                    # 10 million events, 4 partitions, 3 runs each, 2 threads
-#   EVENTS=1000000 RUNS=1 benches/peers/kafka.sh tidemill     # only those whose name begins so
+#   EVENTS=1000000 RUNS=1 benches/peers/kafka.sh bare tidemill  # only those whose name begins so
 #
 # The broker is one of scripts/services, of its own and gone afterwards, or that of KAFKA_BROKERS. All but the bare consumer
 # decode, group and sum; Tidemill also writes its results to a file, which is where its totals are read from.
@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 EVENTS="${EVENTS:-10000000}" PARTITIONS="${PARTITIONS:-4}" RUNS="${RUNS:-3}" THREADS="${THREADS:-2}"
-only="${1:-}"
+only=("$@")
 work="$(mktemp -d)"
 peers=benches/peers
 release="${CARGO_TARGET_DIR:-target}/release"
@@ -111,11 +111,18 @@ check() { # CONTENDER LINE: its totals are those of the first that had any
   }' || { say "$1 found $totals; before it was $(cat "$work/expected")"; exit 1; }
 }
 
+wanted() { # CONTENDER
+  local prefix
+  ((${#only[@]})) || return 0
+  for prefix in "${only[@]}"; do [[ "$1" != "$prefix"* ]] || return 0; done
+  return 1
+}
+
 measure() {
   local run contender line
   for ((run = 1; run <= RUNS; run++)); do
     for contender in "${contenders[@]}"; do
-      [[ "$contender" == "$only"* ]] || continue
+      wanted "$contender" || continue
       line="$($contender)"
       say "run $run, $contender: $line cpu=$(cat "$work/cpu")"
       check "$contender" "$line"
