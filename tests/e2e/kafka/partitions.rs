@@ -95,3 +95,18 @@ fn a_topic_that_is_made_anew_under_a_running_job_ends_it() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(input.name()) && said.contains("was deleted"), "{said}");
 }
+
+#[test]
+fn an_empty_partition_holds_the_watermark_no_longer_than_its_idle_timeout() {
+    let input = Broker::shared().topic("clicks", 2);
+    write(&input, &mut [Clicks::of(9, 0)], 5_000);
+    let expected = Expected::of(&input).fired();
+    assert!(expected.results() > 0);
+    let job = TopicJob::new(&input, "'scan.watermark.idle-timeout' = '200 ms'", EXACTLY_ONCE);
+    let mut running = job.start(job.run(2, "50ms"), 10_000_000, "log");
+    job.until_results(&mut running, expected.results());
+    running.signal("INT");
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(0), "{said}");
+    Found::in_topic(&job.output).assert_exact(&expected, "one of two partitions is empty");
+}
