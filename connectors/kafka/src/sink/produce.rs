@@ -1,7 +1,7 @@
 //! Producing records at least once: one client of librdkafka, shared by all who write to its cluster.
 //!
 //! librdkafka retries by itself, in order, for as long as an attempt may take; what it gives back is sent
-//! again by the rules of [`super::outbox`], until the delivery timeout. A thread of the producer's own
+//! again by the rules of `outbox`, until the delivery timeout. A thread of the producer's own
 //! serves delivery reports.
 //!
 //! Invariant: every record that was sent is acknowledged, handed back as refused, or still outstanding;

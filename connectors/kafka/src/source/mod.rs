@@ -2,8 +2,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`config`] | what the options say |
-//! | [`layout`] | which part of a record each column comes from |
+//! | `config` | what the options say |
+//! | `layout` | which part of a record each column comes from |
 //! | `session` | connections and topics that the readers share |
 //! | `start`, `range` | where a reader begins and ends; what if records are gone |
 //! | `queue`, `decode`, `metadata`, `records` | from librdkafka's messages to rows |
