@@ -4,6 +4,7 @@
 
 mod support;
 
+mod alignment;
 mod functions;
 mod goldens;
 mod nested;
