@@ -42,6 +42,9 @@ fn allowed(folder: &str) -> &'static [&'static str] {
         "engine/runtime" => &["tidemill-core", "tidemill-checkpoint"],
         "sql" => &["tidemill-core", "tidemill-operators"],
         "connectors/formats" => &["tidemill-core"],
+        "connectors/bus" => {
+            &["tidemill-core", "tidemill-formats", "tidemill-kafka", "tidemill-redis"]
+        }
         _ if folder.starts_with("connectors/") => &["tidemill-core", "tidemill-formats"],
         "engine/checkpoint" | "operators" | "server" => &["tidemill-core"],
         _ => panic!("the new crate {folder} needs a rule here, and in DESIGN"),
