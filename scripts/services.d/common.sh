@@ -2,7 +2,7 @@
 #   X_present  it can be had here           X_external  the address given from outside, or nothing
 #   X_prepare  lay out its folder           X_start     start the process; its pid goes to $folder/X/pid
 #   X_answers  it really answers            X_env       NAME=VALUE lines for its users
-#   X_address  where it listens, for people X_stop      end the process, keep the data
+#   X_address  where it listens, for people X_processes its processes, the first being X; each has its pid in $folder/NAME/pid
 # Invariant: everything lies in $folder, which carries $folder/.tidemill-services and is removed only if it does; a
 # process is signalled only if its command line names that folder or its address.
 
@@ -45,21 +45,21 @@ choose_ports() { # once for a folder: what was started before keeps its ports
   local base="${TIDEMILL_SERVICES_PORT_BASE:-}" offset
   if [[ -n "$own_set" && -z "$base" ]]; then base="$(free_port_base)"; fi
   if [[ -z "$base" ]]; then
-    echo "kafka_port=19092 redis_port=16379 registry_port=18081" > "$folder/ports"
+    echo "kafka_port=19092 redis_port=16379 registry_port=18081 redis_more_port=16380" > "$folder/ports"
   else
-    echo "kafka_port=$base redis_port=$((base + 5)) registry_port=$((base + 6))" > "$folder/ports"
+    echo "kafka_port=$base redis_port=$((base + 5)) registry_port=$((base + 6)) redis_more_port=$((base + 7))" > "$folder/ports"
   fi
 }
 
-free_port_base() { # ten ports in a row below those that the system hands out by itself
+free_port_base() { # twenty ports in a row below those that the system hands out by itself
   local try offset base
   for try in {1..100}; do
-    base=$((20000 + (SRANDOM % 1200) * 10))
-    for offset in {0..6}; do port_taken $((base + offset)) && continue 2; done
+    base=$((20000 + (SRANDOM % 600) * 20))
+    for offset in {0..14}; do port_taken $((base + offset)) && continue 2; done
     echo "$base"
     return
   done
-  fail "found no seven free ports in a row; set TIDEMILL_SERVICES_PORT_BASE"
+  fail "found no fifteen free ports in a row; set TIDEMILL_SERVICES_PORT_BASE"
 }
 
 load_ports() {
@@ -69,21 +69,21 @@ load_ports() {
 
 # --- processes -------------------------------------------------------------------------------------------------------
 
-running() { # SERVICE: is the process that we started alive?
+running() { # PROCESS: is the one that we started alive?
   local pid
   pid="$(cat "$folder/$1/pid" 2> /dev/null)" || return 1
   { tr '\0' ' ' < "/proc/$pid/cmdline"; } 2> /dev/null | grep -qF -e "$(signature "$1")"
 }
 
-signature() { # what the command line of a service's process contains
+signature() { # what the command line of a process contains
   case "$1" in
     kafka) echo "$folder/kafka/server.properties" ;;
-    redis) echo "127.0.0.1:$redis_port" ;;
+    redis | redis/*) echo "127.0.0.1:$(redis_port_of "$1")" ;;
     registry) echo "127.0.0.1:$registry_port" ;;
   esac
 }
 
-detach() { # SERVICE COMMAND...: runs on when this script has ended, and holds neither its lock nor its pipes
+detach() { # PROCESS COMMAND...: runs on when this script has ended, and holds neither its lock nor its pipes
   local service="$1"
   shift
   setsid "$@" < /dev/null >> "$folder/$service/output.log" 2>&1 9>&- &
@@ -93,7 +93,7 @@ detach() { # SERVICE COMMAND...: runs on when this script has ended, and holds n
   disown
 }
 
-end_process() { # SERVICE [SIGNAL]: signal, wait, and kill what does not go
+end_process() { # PROCESS [SIGNAL]: signal, wait, and kill what does not go
   local service="$1" signal="${2:-TERM}" pid waited
   running "$service" || { rm -f "$folder/$service/pid"; return 0; }
   pid="$(cat "$folder/$service/pid")"
@@ -104,6 +104,16 @@ end_process() { # SERVICE [SIGNAL]: signal, wait, and kill what does not go
   done
   running "$service" && kill -KILL "$pid"
   rm -f "$folder/$service/pid"
+}
+
+complete() { # SERVICE: do all its processes run?
+  local process
+  for process in $("$1_processes"); do running "$process" || return 1; done
+}
+
+end_service() { # SERVICE SIGNAL
+  local process
+  for process in $("$1_processes"); do end_process "$process" "$2"; done
 }
 
 wait_for() { # SERVICE: until it answers; a process that died ends the wait
@@ -119,6 +129,24 @@ wait_for() { # SERVICE: until it answers; a process that died ends the wait
     fi
     sleep 0.1
   done
+}
+
+certificates() { # FOLDER: an authority, a server's certificate from it, and another authority that signed nothing
+  local tls="$1" name
+  [[ -e "$tls/server.pem" ]] && return
+  mkdir -p "$tls"
+  (
+    cd "$tls"
+    for name in ca wrong-ca; do
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=tidemill test $name" \
+        -keyout "$name.key" -out "$name.pem"
+    done
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=localhost" \
+      -keyout server.key -out server.csr
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -out server.crt \
+      -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    cat server.key server.crt > server.pem
+  ) > "$tls.log" 2>&1 || { cat "$tls.log" >&2; fail "could not make the test certificates"; }
 }
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -161,7 +189,7 @@ require_port() {
 
 launch() {
   local service="$1"
-  running "$service" && return
+  complete "$service" && return
   rm -f "$folder/$service/external"
   mkdir -p "$folder/$service"
   "${service}_prepare"
@@ -203,7 +231,7 @@ down() {
   local service
   if load_ports; then
     # Nothing is kept, so nothing needs an orderly end.
-    for service in "${services[@]}"; do end_process "$service" KILL; done
+    for service in "${services[@]}"; do end_service "$service" KILL; done
   fi
   if [[ -e "$folder/.tidemill-services" ]]; then rm -rf "$folder"; fi
   rm -f "$folder.lock"
@@ -211,13 +239,13 @@ down() {
 
 start_one() {
   load_ports && [[ -e "$folder/$1/env" ]] || fail "$1 was never up in $folder; run: scripts/services up $1"
-  running "$1" || "$1_start"
+  complete "$1" || "$1_start"
   wait_for "$1"
 }
 
 stop_one() {
   load_ports || fail "nothing runs in $folder"
-  end_process "$1" TERM
+  end_service "$1" TERM
 }
 
 print_env() {
@@ -233,7 +261,11 @@ print_env() {
   done
 }
 
-variable() { printf '%s=%q\n' "$1" "$2"; }
+variable() { # NAME VALUE; a comma needs no quoting
+  local quoted
+  printf -v quoted %q "$2"
+  printf '%s=%s\n' "$1" "${quoted//\\,/,}"
+}
 
 external_name() {
   case "$1" in
@@ -253,7 +285,9 @@ install_missing() { # for the services named, and `build` for what cargo needs
         command -v java > /dev/null || packages+=(default-jre-headless)
         command -v mvn > /dev/null || packages+=(maven)
         command -v openssl > /dev/null || packages+=(openssl) ;;
-      redis) command -v redis-server > /dev/null || packages+=(redis-server) ;;
+      redis)
+        command -v redis-server > /dev/null || packages+=(redis-server)
+        command -v openssl > /dev/null || packages+=(openssl) ;;
       build)
         command -v pkg-config > /dev/null || packages+=(pkg-config)
         pkg-config --exists openssl 2> /dev/null || packages+=(libssl-dev) ;;

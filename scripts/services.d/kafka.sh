@@ -9,6 +9,7 @@ kafka_present() { true; }
 kafka_external() { echo "${KAFKA_BROKERS:-}"; }
 kafka_port() { echo "$kafka_port"; }
 kafka_address() { echo "127.0.0.1:$kafka_port"; }
+kafka_processes() { echo kafka; }
 
 kafka_env() {
   variable KAFKA_BROKERS "127.0.0.1:$kafka_port"
@@ -51,7 +52,7 @@ kafka_java() { # CLASS ARG...: a short-lived program
 kafka_prepare() {
   local of="$folder/kafka"
   [[ -e "$of/data/meta.properties" ]] && return
-  kafka_certificates
+  certificates "$of/tls"
   kafka_configuration > "$of/server.properties"
   kafka_java kafka.tools.StorageTool format --cluster-id tidemill-services-0000 --config "$of/server.properties" \
     --add-scram "SCRAM-SHA-256=[name=$kafka_user,password=$kafka_password]" \
@@ -71,31 +72,12 @@ kafka_configuration() {
     "$parts/server.properties"
 }
 
-kafka_certificates() { # an authority, the broker's certificate from it, and another authority that signed nothing
-  local tls="$folder/kafka/tls" name
-  mkdir -p "$tls"
-  (
-    cd "$tls"
-    for name in ca wrong-ca; do
-      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=tidemill test $name" \
-        -keyout "$name.key" -out "$name.pem"
-    done
-    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=localhost" \
-      -keyout broker.key -out broker.csr
-    openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -out broker.crt \
-      -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    cat broker.key broker.crt > broker.pem
-  ) > "$folder/kafka/tls.log" 2>&1 || { cat "$folder/kafka/tls.log" >&2; fail "could not make the test certificates"; }
-}
-
 kafka_start() {
   local classpath
   classpath="$(kafka_classpath)"
   detach kafka java -Xmx512m -Xms128m -Djava.awt.headless=true -Dtidemill.log="$folder/kafka/server.log" \
     -Dlog4j2.configurationFile="$parts/log4j2.properties" -cp "$classpath" kafka.Kafka "$folder/kafka/server.properties"
 }
-
-kafka_stop() { end_process kafka TERM; }
 
 kafka_answers() { # a metadata request by hand names at least one broker
   local answer

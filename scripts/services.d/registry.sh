@@ -6,6 +6,7 @@ registry_binary="${CARGO_TARGET_DIR:-$root/target}/debug/tidemill-registry"
 registry_present() { [[ -e "$root/tools/registry/src/main.rs" ]]; }
 registry_external() { echo "${SCHEMA_REGISTRY_URL:-}"; }
 registry_port() { echo "$registry_port"; }
+registry_processes() { echo registry; }
 registry_address() { echo "http://127.0.0.1:$registry_port"; }
 registry_env() { variable SCHEMA_REGISTRY_URL "$(registry_address)"; }
 registry_start() { detach registry "$registry_binary" --listen "127.0.0.1:$registry_port"; }
