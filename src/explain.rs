@@ -78,8 +78,8 @@ fn details(kind: &NodeKind, checkpointed: bool) -> Vec<String> {
             vec![keyed.describe().line, exchange]
         }
         NodeKind::Sink(sink) => {
-            let guarantee = sink.guarantee(checkpointed);
-            vec![sink.describe(), format!("{}: {}", guarantee.delivery, guarantee.why)]
+            let guarantee = sink.sink.guarantee(checkpointed);
+            vec![sink.sink.describe(), format!("{}: {}", guarantee.delivery, guarantee.why)]
         }
         NodeKind::Source(source) => {
             let mut lines = vec![source.source.describe()];

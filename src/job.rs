@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::graph::{Graph, NodeKind, Port, SourceNode, TimeAttribute};
+use tidemill_core::graph::{Buffer, Graph, NodeKind, Port, SourceNode, TimeAttribute};
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::{Error, Result};
@@ -96,6 +96,7 @@ impl Job {
             computed: None,
             time: TimeAttribute::None,
             rate_limit: None,
+            buffer: Buffer::Block,
             on_error: OnError::Fail,
             alignment: None,
         });

@@ -11,7 +11,7 @@ use datafusion_expr::Expr;
 use parking_lot::Mutex;
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{
-    Alignment, Edge, Graph, NodeId, NodeKind, Port, Routing, TimeAttribute,
+    Alignment, Edge, Graph, NodeId, NodeKind, Port, Routing, SinkNode, TimeAttribute,
 };
 use tidemill_core::operator::OperatorFactory;
 use tidemill_core::sink::Sink;
@@ -206,7 +206,7 @@ impl Stream {
 
     /// Sends the rows to a sink that metrics, checkpoints and `explain` call `name`.
     pub fn sink_named(self, name: &str, sink: impl Sink + 'static) {
-        let kind = NodeKind::Sink(Arc::new(sink));
+        let kind = NodeKind::Sink(SinkNode::new(Arc::new(sink)));
         self.draft.lock().graph.add(name, vec![self.edge()], kind);
     }
 
@@ -283,7 +283,7 @@ impl Windowed {
         let node = draft.graph.add(&name, edges, NodeKind::Keyed(Arc::new(aggregate)));
         if let Some(late) = late {
             let edge = Edge { from: node, port: Port::Late, routing: Routing::Local };
-            draft.graph.add(format!("{name}-late"), vec![edge], NodeKind::Sink(late));
+            draft.graph.add(format!("{name}-late"), vec![edge], NodeKind::Sink(SinkNode::new(late)));
         }
         drop(draft);
         Stream { node, port: Port::Main, time: Some("window_time".to_owned()), ..stream }

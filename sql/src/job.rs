@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion_expr::logical_plan::LogicalPlan;
 use datafusion_sql::sqlparser::tokenizer::{Span, TokenWithSpan};
-use tidemill_core::graph::{Edge, NodeId, NodeKind};
+use tidemill_core::graph::{Edge, NodeId, NodeKind, SinkNode};
 use tidemill_core::table::parse_duration;
 use tidemill_operators::Union;
 
@@ -244,7 +244,7 @@ impl Job<'_> {
                 }
             };
             let name = table.name.text.clone();
-            let node = graph.add(name.clone(), vec![Edge::local(input)], NodeKind::Sink(sink));
+            let node = graph.add(name.clone(), vec![Edge::local(input)], NodeKind::Sink(SinkNode::new(sink)));
             planned.push(PlannedInsert { table: name, node });
         }
         planned

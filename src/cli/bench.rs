@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use tidemill_core::graph::{Graph, NodeKind};
+use tidemill_core::graph::{Graph, NodeKind, SinkNode};
 use tidemill_core::{Error, Result};
 use tidemill_print::Blackhole;
 
@@ -152,7 +152,7 @@ fn without_sinks(graph: &mut Graph) {
     for id in 0..graph.nodes().len() {
         let node = graph.node_mut(id);
         if matches!(node.kind, NodeKind::Sink(_)) {
-            node.kind = NodeKind::Sink(Arc::new(Blackhole));
+            node.kind = NodeKind::Sink(SinkNode::new(Arc::new(Blackhole)));
         }
     }
 }

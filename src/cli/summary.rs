@@ -29,8 +29,13 @@ fn text(summary: &JobSummary, checkpointed: bool) -> String {
         grouped(rate as u64)
     );
     for ledger in &summary.ledgers {
+        // Only a source that may drop makes anything of it.
+        let dropped = match ledger.dropped {
+            0 => String::new(),
+            dropped => format!(" + {} dropped", grouped(dropped)),
+        };
         text += &format!(
-            "  {}: {} in = {} counted + {} late + {} dead-lettered + {} filtered\n",
+            "  {}: {} in = {} counted + {} late + {} dead-lettered + {} filtered{dropped}\n",
             ledger.node,
             grouped(ledger.records_in + ledger.expanded),
             grouped(ledger.counted),

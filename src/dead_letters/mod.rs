@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::graph::{Edge, Graph, NodeId, NodeKind, Port, Routing};
+use tidemill_core::graph::{Edge, Graph, NodeId, NodeKind, Port, Routing, SinkNode};
 use tidemill_core::sink::Sink;
 use tidemill_core::{Error, Result};
 use tidemill_files::FileSink;
@@ -145,6 +145,6 @@ pub(crate) fn connect(graph: &mut Graph, sink: Arc<dyn Sink>) -> bool {
     if edges.is_empty() {
         return false;
     }
-    graph.add("dead-letters", edges, NodeKind::Sink(sink));
+    graph.add("dead-letters", edges, NodeKind::Sink(SinkNode::new(sink)));
     true
 }

@@ -12,6 +12,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use crate::dead_letter::{self, OnError};
 use crate::error::{Error, Result};
 use crate::operator::{KeyedFactory, OperatorFactory};
+use crate::part::Part;
+use crate::retry::RetrySettings;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::watermark::WatermarkStrategy;
@@ -79,7 +81,7 @@ pub enum NodeKind {
     /// Aggregates by key: combine, exchange, merge.
     Keyed(Arc<dyn KeyedFactory>),
     /// Writes rows.
-    Sink(Arc<dyn Sink>),
+    Sink(SinkNode),
 }
 
 /// A source with all that happens to its rows before the first operator.
@@ -93,10 +95,61 @@ pub struct SourceNode {
     pub time: TimeAttribute,
     /// At most so many rows per second, over all shards.
     pub rate_limit: Option<u64>,
+    /// What becomes of records that come faster than they are processed.
+    pub buffer: Buffer,
     /// What becomes of records that cannot be decoded or processed.
     pub on_error: OnError,
     /// Whom it must not run away from in event time.
     pub alignment: Option<Alignment>,
+}
+
+/// What becomes of records that come faster than they are processed.
+///
+/// A source that drops is read whether there is room behind it or not; what waits is in a buffer between its
+/// reader and the place where rows are judged by time. So a dropped record never moves a watermark. It counts
+/// as [`Fate::Dropped`](crate::operator::Fate::Dropped), and its split's offset passes it. Before a barrier the
+/// buffer is emptied: what a checkpoint counts as read is counted, dropped, or in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Buffer {
+    /// They are not read before there is room for them.
+    #[default]
+    Block,
+    /// Those that have waited longest give way.
+    DropOldest(BufferCapacity),
+    /// Those that come now are not taken.
+    DropNewest(BufferCapacity),
+}
+
+/// How much may wait in a source's buffer, over all shards. Whichever bound is reached first holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferCapacity {
+    /// Records.
+    pub records: usize,
+    /// Bytes of decoded rows.
+    pub bytes: usize,
+}
+
+impl Default for BufferCapacity {
+    /// 100 000 records, 64 MiB.
+    fn default() -> Self {
+        Self { records: 100_000, bytes: 64 << 20 }
+    }
+}
+
+/// A sink, and how it is called again when a call fails for a while.
+#[derive(Clone)]
+pub struct SinkNode {
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// When calls that fail as [`Transient`](crate::ErrorKind::Transient) are made again, and for how long.
+    pub retry: RetrySettings,
+}
+
+impl SinkNode {
+    /// A sink that is called again as by default.
+    pub fn new(sink: Arc<dyn Sink>) -> Self {
+        Self { sink, retry: RetrySettings::default() }
+    }
 }
 
 /// Watermark alignment: a split that is further ahead than the others of its group is not read until
@@ -146,6 +199,12 @@ pub trait RowFunction: Send + Sync {
 
     /// One line for `explain`.
     fn describe(&self) -> String;
+
+    /// What its columns depend on, where it can say. `None`: what it describes itself as, and every
+    /// column.
+    fn parts(&self) -> Option<Vec<Part>> {
+        None
+    }
 }
 
 /// Applies a function that has failed for some row of `rows` to the others: their results, which

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::dead_letter::DeadLetter;
 use crate::element::{Batch, Epoch};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter, Staged};
 use crate::source::{Lag, Offset, Read, ReadBatch, ReaderContext, Source, SplitId, SplitReader};
 
@@ -145,7 +145,8 @@ impl Sink for InterceptedSink {
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
         let writer = self.sink.writer(context)?;
         let interceptors = self.interceptors.clone();
-        Ok(Box::new(InterceptedWriter { writer, node: context.node.clone(), interceptors }))
+        let node = context.node.clone();
+        Ok(Box::new(InterceptedWriter { writer, node, interceptors, refused: None }))
     }
 
     fn committer(&self, context: &SinkContext) -> Result<Box<dyn SinkCommitter>> {
@@ -161,6 +162,20 @@ struct InterceptedWriter {
     writer: Box<dyn SinkWriter>,
     node: String,
     interceptors: Interceptors,
+    /// A batch that the writer did not take this time: it comes again, and was seen already.
+    refused: Option<Batch>,
+}
+
+impl InterceptedWriter {
+    fn intercepted(&self, batch: &Batch) -> Result<Batch> {
+        let mut batch = batch.clone();
+        for interceptor in self.interceptors.iter() {
+            let rows = batch.len();
+            batch = interceptor.write(&self.node, batch)?;
+            check_rows(&interceptor.name(), rows, batch.len())?;
+        }
+        Ok(batch)
+    }
 }
 
 impl SinkWriter for InterceptedWriter {
@@ -169,13 +184,15 @@ impl SinkWriter for InterceptedWriter {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let mut batch = batch.clone();
-        for interceptor in self.interceptors.iter() {
-            let rows = batch.len();
-            batch = interceptor.write(&self.node, batch)?;
-            check_rows(&interceptor.name(), rows, batch.len())?;
+        let batch = match self.refused.take() {
+            Some(batch) => batch,
+            None => self.intercepted(batch)?,
+        };
+        let written = self.writer.write(&batch);
+        if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::Transient) {
+            self.refused = Some(batch);
         }
-        self.writer.write(&batch)
+        written
     }
 
     fn poll_stage(&mut self, epoch: Epoch) -> Result<Poll<Staged>> {
@@ -184,5 +201,9 @@ impl SinkWriter for InterceptedWriter {
 
     fn take_refused(&mut self) -> Vec<DeadLetter> {
         self.writer.take_refused()
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.writer.buffered_bytes()
     }
 }

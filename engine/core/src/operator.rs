@@ -125,11 +125,16 @@ pub enum Fate {
     Filtered,
     /// It could not be decoded or processed.
     DeadLettered,
+    /// It came faster than rows could be processed, and its source is one that then drops some
+    /// ([`Buffer`](crate::graph::Buffer)).
+    Dropped,
 }
 
 /// What an operator gets from the shard that runs it.
 #[derive(Clone)]
 pub struct OperatorContext {
+    /// The operator's name in the job, for metrics and messages.
+    pub node: Arc<str>,
     /// This shard's number.
     pub shard: usize,
     /// How many shards there are.

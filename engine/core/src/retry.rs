@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// How long to wait before an attempt is repeated: exponentially longer, with jitter, until a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -48,8 +50,34 @@ impl Backoff {
     }
 }
 
-/// The state of a [`CircuitBreaker`]. The numbers are those of its metric.
+/// How calls of something outside are made again when they fail for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// The waits between attempts, and when to give up.
+    pub backoff: Backoff,
+    /// So many failures in a row open the circuit breaker.
+    pub threshold: u32,
+    /// It stays open for so long; then one call is tried.
+    pub pause: Duration,
+}
+
+impl Default for RetrySettings {
+    /// [`Backoff::default`]; five failures, five seconds.
+    fn default() -> Self {
+        Self { backoff: Backoff::default(), threshold: 5, pause: Duration::from_secs(5) }
+    }
+}
+
+impl RetrySettings {
+    /// A circuit breaker of this kind, closed.
+    pub fn breaker(&self) -> CircuitBreaker {
+        CircuitBreaker::new(self.threshold, self.pause)
+    }
+}
+
+/// The state of a [`CircuitBreaker`]. The numbers are those of its metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// All is well: calls go through.
     Closed = 0,

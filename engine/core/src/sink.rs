@@ -4,6 +4,24 @@
 //! write* ─▶ stage(e) ─▶ [manifest of e is published] ─▶ commit(e) ─▶ …
 //!   └── each shard's writer ──┘                          └ one committer ┘
 //! ```
+//!
+//! # A call that fails for a while
+//!
+//! An error of kind [`Transient`](crate::ErrorKind::Transient) from any of these calls says: nothing has come of
+//! it, and it may be made again. The runtime makes it again, with what the table or the builder says
+//! ([`SinkContext::retry`]): waits that grow, a circuit breaker that all shards of the sink share, and an end
+//! of patience, when the job fails with the last error. Meanwhile the sink's input waits, and barriers with it;
+//! status, metrics and stopping do not.
+//!
+//! | call | what a transient error means |
+//! |---|---|
+//! | [`write`](SinkWriter::write) | nothing of the batch was taken: `poll_ready`, then `write` with the same batch come again |
+//! | [`poll_ready`](SinkWriter::poll_ready), [`poll_stage`](SinkWriter::poll_stage) | it is asked again; what was written stands |
+//! | [`commit`](SinkCommitter::commit), [`committed`](SinkCommitter::committed) | nothing, or all, of the epoch is visible: the same call comes again |
+//!
+//! A sink whose deliveries fail later than the call that took them (it has I/O of its own behind a queue)
+//! retries them itself, by the same settings, and says `Pending` meanwhile. Every other kind of error ends the
+//! job at once.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -13,6 +31,7 @@ use arrow::datatypes::SchemaRef;
 use crate::dead_letter::DeadLetter;
 use crate::element::{Batch, Epoch};
 use crate::error::Result;
+use crate::retry::RetrySettings;
 use crate::time::Clock;
 
 /// How often a result may arrive outside, with the reason in words for `explain`.
@@ -85,6 +104,9 @@ pub struct SinkContext {
     pub clock: Arc<dyn Clock>,
     /// The results on their way out are for a machine (`-o json`) rather than for a person.
     pub machine_output: bool,
+    /// When calls that fail for a while are made again: for sinks with I/O of their own. What a sink's
+    /// calls return as transient is made again by the runtime.
+    pub retry: RetrySettings,
 }
 
 /// Writes one shard's results. Called from one thread, never concurrently.
@@ -109,6 +131,12 @@ pub trait SinkWriter: Send {
     /// to an epoch is returned by the time it is staged.
     fn take_refused(&mut self) -> Vec<DeadLetter> {
         Vec::new()
+    }
+
+    /// Bytes that it holds of what was written (on their way, or to be staged), for metrics and the
+    /// memory budget. Asked for after every batch, so it must cost next to nothing.
+    fn buffered_bytes(&self) -> usize {
+        0
     }
 }
 

@@ -134,6 +134,18 @@ impl Options {
             .transpose()
     }
 
+    /// The option as a number of bytes in Flink's notation (`64 mb`, `512kb`; a bare number is bytes).
+    pub fn bytes(&self, name: &str) -> Result<Option<usize>> {
+        self.get(name)
+            .map(|text| {
+                parse_bytes(text).ok_or_else(|| {
+                    let message = format!("option '{name}' = '{text}' is not a size: write '64 mb'");
+                    Error::option(name, message)
+                })
+            })
+            .transpose()
+    }
+
     /// The option as one of `choices`: the index of its value, or of `default` where it is missing.
     pub fn choice(&self, name: &str, choices: &[&str], default: usize) -> Result<usize> {
         let Some(text) = self.get(name) else { return Ok(default) };
@@ -165,6 +177,24 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds, (total % 1_000_000_000) as u32))
 }
 
+/// A number of bytes in Flink's notation: a number and a unit from `b` to `tb`, in steps of 1024; bytes
+/// without.
+pub fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let number: usize = number.parse().ok()?;
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" | "bytes" => 0,
+        "k" | "kb" | "kib" | "kibibytes" => 10,
+        "m" | "mb" | "mib" | "mebibytes" => 20,
+        "g" | "gb" | "gib" | "gibibytes" => 30,
+        "t" | "tb" | "tib" | "tebibytes" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1_usize.checked_shl(shift)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +207,17 @@ mod tests {
         assert_eq!(parse_duration("2 D"), Some(Duration::from_secs(172_800)));
         assert_eq!(parse_duration("ten s"), None);
         assert_eq!(parse_duration("10 fortnights"), None);
+    }
+
+    #[test]
+    fn sizes_are_read_as_flink_reads_them() {
+        assert_eq!(parse_bytes("512 mb"), Some(512 << 20));
+        assert_eq!(parse_bytes("64kb"), Some(64 << 10));
+        assert_eq!(parse_bytes("4096"), Some(4096));
+        assert_eq!(parse_bytes("2 G"), Some(2 << 30));
+        assert_eq!(parse_bytes("mb"), None);
+        assert_eq!(parse_bytes("5 parsecs"), None);
+        assert_eq!(parse_bytes("99999999999 tb"), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::element::{Batch, Epoch};
 use crate::error::Result;
 use crate::key;
 use crate::operator::{Barrier, Fate, Operator, OperatorContext, Output, Progress, StateChange};
+use crate::retry::RetrySettings;
 use crate::sink::SinkContext;
 use crate::source::ReaderContext;
 use crate::time::{Clock, EventTime, SystemClock, VirtualClock};
@@ -26,8 +27,8 @@ pub struct Collected {
     pub declined: Vec<Batch>,
     /// Dead letters, in order.
     pub dead_letters: Vec<DeadLetter>,
-    /// Rows by fate: counted, late, filtered, dead-lettered.
-    pub fates: [usize; 4],
+    /// Rows by fate: counted, late, filtered, dead-lettered, dropped.
+    pub fates: [usize; 5],
 }
 
 impl Collected {
@@ -72,14 +73,16 @@ fn index(fate: Fate) -> usize {
         Fate::Late => 1,
         Fate::Filtered => 2,
         Fate::DeadLettered => 3,
+        Fate::Dropped => 4,
     }
 }
 
-/// The context of shard `shard` of `shards`, with a clock that stands still at 0 and checkpoints on.
+/// The context of shard `shard` of `shards` for an operator called `operator`, with a clock that stands still at 0 and checkpoints on.
 pub fn context(shard: usize, shards: usize) -> OperatorContext {
     let clock = Arc::new(VirtualClock::default());
     let key_groups = key::owned(shard, shards);
-    OperatorContext { shard, shards, key_groups, clock, checkpointed: true }
+    let node = "operator".into();
+    OperatorContext { node, shard, shards, key_groups, clock, checkpointed: true }
 }
 
 /// What a reader gets in a job called `test`, with nobody to wake.
@@ -100,6 +103,7 @@ pub fn sink_context(shard: usize, first_epoch: Epoch, schema: SchemaRef) -> Sink
         checkpointed: true,
         clock: Arc::new(SystemClock::default()),
         machine_output: false,
+        retry: RetrySettings::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use tidemill_checkpoint::manifest::{Manifest, SplitState};
 use tidemill_core::graph::{Graph, NodeKind, Port, SourceNode};
 use tidemill_core::key;
 use tidemill_core::operator::{Barrier, OperatorContext, StateFragment};
+use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::SinkContext;
 use tidemill_core::source::{ReaderContext, SplitId};
 use tidemill_core::{Epoch, Error, EventTime, Result};
@@ -233,6 +234,7 @@ impl Builder<'_> {
     ) -> Result<Station> {
         let shards = self.settings.shards;
         let context = OperatorContext {
+            node: plan.name.as_str().into(),
             shard,
             shards,
             key_groups: key::owned(shard, shards),
@@ -245,8 +247,8 @@ impl Builder<'_> {
             Role::Merger(keyed) => Behavior::Operator(keyed.merger(&context)?),
             Role::Fused(keyed) => Behavior::Operator(keyed.fused(&context)?),
             Role::Sink(sink) => {
-                let context = self.sink_context(plan, shard, waker);
-                let writer = sink.writer(&context).map_err(|error| error.at(&plan.name))?;
+                let context = self.sink_context(plan, sink.retry, shard, waker);
+                let writer = sink.sink.writer(&context).map_err(|error| error.at(&plan.name))?;
                 Behavior::Sink { writer, staging: None }
             }
             Role::Source(_) => unreachable!("sources are no stations of this kind"),
@@ -263,10 +265,11 @@ impl Builder<'_> {
         Ok(station)
     }
 
-    /// What writers and the committer of a sink get.
-    pub fn sink_context(
+    /// What a sink's writer gets.
+    fn sink_context(
         &self,
         plan: &StationPlan,
+        retry: RetrySettings,
         shard: usize,
         waker: &ShardWaker,
     ) -> SinkContext {
@@ -280,6 +283,7 @@ impl Builder<'_> {
             checkpointed: self.settings.checkpoints.is_some(),
             clock: self.settings.clock.clone(),
             machine_output: self.settings.machine_output,
+            retry,
         }
     }
 

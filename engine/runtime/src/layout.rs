@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::graph::{Graph, Node, NodeId, NodeKind, Port, Routing, SourceNode};
+use tidemill_core::graph::{Graph, Node, NodeId, NodeKind, Port, Routing, SinkNode, SourceNode};
 use tidemill_core::operator::{KeyedFactory, OperatorFactory};
-use tidemill_core::sink::Sink;
 
 /// Number of a station on its shard; in the order of the data.
 pub(crate) type StationId = usize;
@@ -41,7 +40,7 @@ pub(crate) enum Role {
     Combiner(Arc<dyn KeyedFactory>),
     Merger(Arc<dyn KeyedFactory>),
     Fused(Arc<dyn KeyedFactory>),
-    Sink(Arc<dyn Sink>),
+    Sink(SinkNode),
 }
 
 /// Where an input comes from.

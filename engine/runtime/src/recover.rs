@@ -4,7 +4,7 @@
 use tidemill_checkpoint::CheckpointFolder;
 use tidemill_checkpoint::manifest::{Fingerprint, Manifest};
 use tidemill_checkpoint::recovery::{Recovery, SinkFact, SinkStep, resolve};
-use tidemill_core::graph::{Graph, NodeKind, Port};
+use tidemill_core::graph::{Graph, NodeKind, Port, SinkNode};
 use tidemill_core::sink::SinkContext;
 use tidemill_core::{Epoch, Error, Result};
 
@@ -55,7 +55,7 @@ pub(crate) fn recover(graph: &Graph, settings: &JobSettings) -> Result<Recovered
 fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result<Vec<SinkRun>> {
     let mut sinks = Vec::new();
     for (id, node) in graph.nodes().iter().enumerate() {
-        if let NodeKind::Sink(sink) = &node.kind {
+        if let NodeKind::Sink(SinkNode { sink, retry }) = &node.kind {
             let context = SinkContext {
                 job: settings.name.clone(),
                 node: node.name.clone(),
@@ -66,6 +66,7 @@ fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result
                 checkpointed: settings.checkpoints.is_some(),
                 clock: settings.clock.clone(),
                 machine_output: settings.machine_output,
+                retry: *retry,
             };
             let committer = sink.committer(&context).map_err(|error| error.at(&node.name))?;
             sinks.push(SinkRun { name: node.name.clone(), committer, carried: Vec::new() });

@@ -1,7 +1,7 @@
 //! Counters of every station on every shard: written by the shard, read by everyone.
 //!
 //! They are part of each checkpoint, so that the conservation law (in = counted + late +
-//! dead-lettered + filtered) holds across restarts.
+//! dead-lettered + filtered + dropped) holds across restarts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub(crate) struct StationStats {
     late: AtomicU64,
     filtered: AtomicU64,
     dead_letters: AtomicU64,
+    dropped: AtomicU64,
     /// The station's merged watermark.
     pub watermark: AtomicI64,
     /// Bytes of state it holds.
@@ -41,6 +42,7 @@ impl Default for StationStats {
             late: AtomicU64::new(0),
             filtered: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             watermark: AtomicI64::new(time::BEGINNING),
             state_bytes: AtomicU64::new(0),
             queue: AtomicU64::new(0),
@@ -63,6 +65,9 @@ pub struct Counts {
     pub filtered: u64,
     /// Records that could not be decoded or processed.
     pub dead_letters: u64,
+    /// Records that came faster than they were processed.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -73,6 +78,7 @@ impl std::ops::AddAssign for Counts {
         self.late += other.late;
         self.filtered += other.filtered;
         self.dead_letters += other.dead_letters;
+        self.dropped += other.dropped;
     }
 }
 
@@ -91,6 +97,7 @@ impl StationStats {
             Fate::Late => &self.late,
             Fate::Filtered => &self.filtered,
             Fate::DeadLettered => &self.dead_letters,
+            Fate::Dropped => &self.dropped,
         };
         counter.fetch_add(rows as u64, Ordering::Relaxed);
     }
@@ -103,6 +110,7 @@ impl StationStats {
         self.late.store(counts.late, Ordering::Relaxed);
         self.filtered.store(counts.filtered, Ordering::Relaxed);
         self.dead_letters.store(counts.dead_letters, Ordering::Relaxed);
+        self.dropped.store(counts.dropped, Ordering::Relaxed);
     }
 
     pub fn counts(&self) -> Counts {
@@ -114,13 +122,14 @@ impl StationStats {
             late: load(&self.late),
             filtered: load(&self.filtered),
             dead_letters: load(&self.dead_letters),
+            dropped: load(&self.dropped),
         }
     }
 }
 
 /// The conservation law of one place where rows end: a window aggregate or a sink.
 ///
-/// `records_in + expanded = counted + late + dead_letters + filtered`, exactly, at every
+/// `records_in + expanded = counted + late + dead_letters + filtered + dropped`, exactly, at every
 /// checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
@@ -138,13 +147,15 @@ pub struct Ledger {
     pub dead_letters: u64,
     /// Rows that were filtered on the way.
     pub filtered: u64,
+    /// Records that sources dropped, since they came faster than they were processed.
+    pub dropped: u64,
 }
 
 impl Ledger {
     /// Whether the sums add up.
     pub fn balances(&self) -> bool {
         self.records_in + self.expanded
-            == self.counted + self.late + self.dead_letters + self.filtered
+            == self.counted + self.late + self.dead_letters + self.filtered + self.dropped
     }
 }
 
@@ -172,6 +183,7 @@ pub fn ledgers(graph: &Graph, counts: &BTreeMap<String, Counts>) -> Vec<Ledger> 
             ledger.late += own.late;
             ledger.dead_letters += own.dead_letters;
             ledger.filtered += own.filtered;
+            ledger.dropped += own.dropped;
             ledger
         })
         .collect()
@@ -195,10 +207,12 @@ fn follow(graph: &Graph, id: NodeId, of: &impl Fn(NodeId) -> Counts, ledger: &mu
     ledger.late += own.late;
     ledger.dead_letters += own.dead_letters;
     ledger.filtered += own.filtered;
+    ledger.dropped += own.dropped;
     if let NodeKind::Source(_) = node.kind {
         ledger.records_in += own.records_in;
     } else {
-        let left = own.records_out + own.late + own.dead_letters + own.filtered;
+        let left =
+            own.records_out + own.late + own.dead_letters + own.filtered + own.dropped;
         ledger.expanded += left.saturating_sub(own.records_in);
         ledger.filtered += own.records_in.saturating_sub(left);
     }

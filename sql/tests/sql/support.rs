@@ -158,7 +158,7 @@ pub fn render(job: &PlannedJob) -> String {
             NodeKind::Source(source) => describe_source(source),
             NodeKind::Operator(operator) => operator.describe(),
             NodeKind::Keyed(keyed) => keyed.describe().line,
-            NodeKind::Sink(sink) => sink.describe(),
+            NodeKind::Sink(sink) => sink.sink.describe(),
         };
         writeln!(text, "    {line}").unwrap();
     }

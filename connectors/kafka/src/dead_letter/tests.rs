@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidemill_core::dead_letter::{self, DeadLetter, Provenance};
 use tidemill_core::record::{Header, SourceRecord};
+use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::{Sink, SinkContext, SinkWriter, Staged};
 use tidemill_core::source::SplitId;
 use tidemill_core::time::SystemClock;
@@ -34,6 +35,7 @@ fn context(checkpointed: bool) -> SinkContext {
         checkpointed,
         clock: Arc::new(SystemClock::default()),
         machine_output: false,
+        retry: RetrySettings::default(),
     }
 }
 

@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
+use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::{SinkContext, SinkWriter, Staged};
 use tidemill_core::time::SystemClock;
 use tidemill_core::{Batch, Epoch};
@@ -127,6 +128,7 @@ pub fn context(job: &str, shard: usize, first_epoch: Epoch, schema: SchemaRef) -
         checkpointed: true,
         clock: Arc::new(SystemClock::default()),
         machine_output: false,
+        retry: RetrySettings::default(),
     }
 }
 
