@@ -1,3 +1,18 @@
 //! Redis as source and sink: streams that are read and written, and structures that results are put into.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`client`] | where Redis is, connections, errors: what source and sink share |
+//! | [`factory`] | the connectors `redis-stream` and `redis` of SQL |
+//! | [`streams`] | names of streams: `orders:{0..7}` |
+//!
+//! This crate knows entries, keys and formats; of windows, checkpoints and jobs it knows what the
+//! contracts of `tidemill-core` say.
 
 #![deny(missing_docs)]
+
+pub mod client;
+pub mod factory;
+pub mod streams;
+
+pub use factory::{RedisFactory, RedisStreamFactory};

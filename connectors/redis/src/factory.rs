@@ -1,0 +1,69 @@
+//! The connectors `redis-stream` and `redis` of SQL.
+
+use std::sync::Arc;
+
+use tidemill_core::sink::Sink;
+use tidemill_core::source::Source;
+use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
+use tidemill_core::{Error, Result};
+
+use crate::client;
+
+/// Makes sources and sinks of tables with `'connector' = 'redis-stream'`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RedisStreamFactory;
+
+/// Makes sinks of tables with `'connector' = 'redis'`: hashes, strings, sorted sets, counters, channels.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RedisFactory;
+
+/// What source and sink of a stream both take: which streams, and how entries are laid out.
+pub(crate) const STREAM: [OptionSpec; 3] = [
+    OptionSpec::new(
+        "stream",
+        "The stream; a partitioned one as 'orders:{0..7}'; several to read from, separated by \
+         semicolons.",
+    ),
+    OptionSpec::new(
+        "value.field",
+        "The field that holds the record, in a format (default: payload).",
+    ),
+    OptionSpec::new("key.field", "The field that holds the record's key (default: key)."),
+];
+
+impl ConnectorFactory for RedisStreamFactory {
+    fn name(&self) -> &'static str {
+        "redis-stream"
+    }
+
+    fn options(&self) -> Vec<OptionSpec> {
+        let own = [&client::config::OPTIONS[..], &STREAM].concat();
+        own.into_iter().chain(tidemill_formats::options()).collect()
+    }
+
+    fn source(&self, _table: &TableSpec) -> Result<Arc<dyn Source>> {
+        Err(Error::configuration("a table with 'connector' = 'redis-stream' is no source"))
+    }
+
+    fn sink(&self, _table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        Err(Error::configuration("a table with 'connector' = 'redis-stream' is no sink"))
+    }
+}
+
+impl ConnectorFactory for RedisFactory {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn options(&self) -> Vec<OptionSpec> {
+        client::config::OPTIONS.to_vec()
+    }
+
+    fn source(&self, _table: &TableSpec) -> Result<Arc<dyn Source>> {
+        Err(Error::configuration("a table with 'connector' = 'redis' is no source"))
+    }
+
+    fn sink(&self, _table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        Err(Error::configuration("a table with 'connector' = 'redis' is no sink"))
+    }
+}
