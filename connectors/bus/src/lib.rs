@@ -1,3 +1,46 @@
 //! An event bus: publish, subscribe in groups, acknowledge; in memory, on Kafka or on Redis.
+//!
+//! ```
+//! use tidemill_bus::{Event, connect};
+//!
+//! # fn main() -> Result<(), tidemill_bus::BusError> {
+//! # tidemill_bus::conformance::wait(async {
+//! let bus = connect("memory://shop")?;
+//! let mut billing = bus.subscribe(&["orders"], "billing").await?;
+//! bus.publish("orders", Event::keyed("order-1", r#"{"total": 30}"#)).await?;
+//! if let Some(delivery) = billing.next().await {
+//!     let delivery = delivery?;
+//!     println!("{}/{}: {:?}", delivery.topic, delivery.partition, delivery.event.body());
+//!     delivery.ack();
+//! }
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `bus`, `event`, `subscription`, `error` | the interface |
+//! | `address` | which bus an address means |
+//! | [`memory`] | the bus in this process |
+//! | [`conformance`] | what every bus must do, as tests |
+//!
+//! This crate stands above connectors: it knows those of Kafka and Redis, and is known by none.
 
 #![deny(missing_docs)]
+
+mod address;
+mod bus;
+pub mod conformance;
+mod error;
+mod event;
+pub mod memory;
+mod progress;
+mod subscription;
+
+pub use address::{BusAddress, connect};
+pub use bus::{EventBus, Replay, Start};
+pub use error::BusError;
+pub use event::{Delivery, Event, Receipt, partition_of};
+pub use memory::MemoryBus;
+pub use subscription::{Feed, Subscription};
