@@ -10,7 +10,7 @@ use tidemill_core::graph::{Buffer, Graph, NodeKind, Port, SourceNode, TimeAttrib
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::{Error, Result};
-use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary};
+use tidemill_runtime::{CheckpointSettings, JobHandle, JobSettings, JobSummary, StartFrom};
 use tidemill_sql::Registry;
 
 use crate::stream::{Draft, Stream};
@@ -115,6 +115,33 @@ impl Job {
     /// a source says otherwise.
     pub fn checkpoints(&mut self, url: impl Into<String>, interval: Duration) -> &mut Self {
         self.settings.checkpoints = Some(CheckpointSettings::new(url, interval));
+        self
+    }
+
+    /// Goes on from the offsets of the newest checkpoint, without its state: for a query that has changed
+    /// since. Windows that were open then lack the rows before.
+    ///
+    /// To be said behind [`checkpoints`](Self::checkpoints).
+    pub fn from_offsets(&mut self) -> &mut Self {
+        self.start_from(StartFrom::Offsets)
+    }
+
+    /// Starts from the beginning, whatever checkpoints there are.
+    ///
+    /// To be said behind [`checkpoints`](Self::checkpoints).
+    pub fn fresh(&mut self) -> &mut Self {
+        self.start_from(StartFrom::Beginning)
+    }
+
+    fn start_from(&mut self, start: StartFrom) -> &mut Self {
+        match &mut self.settings.checkpoints {
+            Some(checkpoints) => checkpoints.start = start,
+            None => {
+                let message = "where a job starts is said behind checkpoints(): it has none yet";
+                let mistake = Error::configuration(message);
+                self.draft.lock().mistake.get_or_insert(mistake);
+            }
+        }
         self
     }
 

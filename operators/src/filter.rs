@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
 use tidemill_core::operator::{Fate, Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::part::Part;
 use tidemill_core::{Batch, Error, Result};
 
 use crate::project::{Projection, mask};
@@ -56,6 +57,11 @@ impl OperatorFactory for Filter {
 
     fn fingerprint(&self) -> String {
         "filter".to_owned()
+    }
+
+    fn parts(&self) -> Option<Vec<Part>> {
+        let condition = |part: Part| Part { name: "condition".to_owned(), makes: None, ..part };
+        self.predicate.parts().map(|parts| parts.into_iter().map(condition).collect())
     }
 }
 

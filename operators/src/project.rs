@@ -10,10 +10,11 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
 use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::part::Part;
 use tidemill_core::{Batch, Error, Result};
 
 use crate::stateless::{Stateless, Transform};
-use crate::{failed, reject};
+use crate::{failed, parts, reject};
 
 /// One column for each of a list of expressions.
 #[derive(Debug, Clone)]
@@ -68,6 +69,14 @@ impl RowFunction for Projection {
             .collect();
         format!("project {}", columns.join(", "))
     }
+
+    fn parts(&self) -> Option<Vec<Part>> {
+        let columns = self.expressions.iter().zip(self.schema.fields());
+        let part = |(expression, field): (&Arc<dyn PhysicalExpr>, &Arc<Field>)| {
+            Part::column(field.name(), parts::sql(expression), parts::uses(expression))
+        };
+        Some(columns.map(part).collect())
+    }
 }
 
 fn evaluate(expression: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<ArrayRef> {
@@ -94,6 +103,10 @@ impl OperatorFactory for RowOperator {
 
     fn fingerprint(&self) -> String {
         "row function".to_owned()
+    }
+
+    fn parts(&self) -> Option<Vec<Part>> {
+        Some(self.0.parts().unwrap_or_else(|| vec![Part::of_all("function", self.0.describe())]))
     }
 }
 

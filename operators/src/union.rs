@@ -5,6 +5,7 @@ use crate::stateless::{Stateless, Transform};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::part::Part;
 use tidemill_core::{Batch, Error, Result};
 
 /// All rows of all inputs. Columns go by position; their types must be those of the union.
@@ -35,6 +36,10 @@ impl OperatorFactory for Union {
 
     fn fingerprint(&self) -> String {
         "union".to_owned()
+    }
+
+    fn parts(&self) -> Option<Vec<Part>> {
+        Some(Vec::new())
     }
 }
 

@@ -18,7 +18,7 @@ use tidemill_core::sink::{
 use tidemill_core::source::Source;
 use tidemill_core::{Batch, Error, Result};
 use tidemill_memory::MemorySource;
-use tidemill_runtime::JobSummary;
+use tidemill_runtime::{JobSummary, StartFrom};
 
 use super::checksum::{Checksum, WindowResult};
 use super::{DISORDER, WINDOW};
@@ -44,7 +44,7 @@ pub fn run(
     if let Some(folder) = checkpoints {
         job.checkpoints(folder, CHECKPOINT_INTERVAL);
         if let Some(checkpoints) = &mut job.settings().checkpoints {
-            checkpoints.fresh = true;
+            checkpoints.start = StartFrom::Beginning;
         }
     }
     let summary = job.run_blocking()?;

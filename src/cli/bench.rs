@@ -130,6 +130,7 @@ impl BenchArgs {
                 checkpoint_dir: self.checkpoints.clone(),
                 checkpoint_interval: None,
                 fresh: true,
+                from_offsets: false,
                 set: Vec::new(),
             };
             let mut loaded = file.load()?;

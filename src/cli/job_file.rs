@@ -10,7 +10,7 @@ use tidemill_core::dead_letter::OnError;
 use tidemill_core::table::{ConnectorFactory, parse_duration};
 use tidemill_core::{Error, Result};
 use tidemill_print::Console;
-use tidemill_runtime::{CheckpointSettings, JobSettings};
+use tidemill_runtime::{CheckpointSettings, JobSettings, StartFrom};
 use tidemill_sql::{PlannedJob, Registry};
 
 use super::output::out;
@@ -35,6 +35,9 @@ pub struct JobFileArgs {
     /// Ignore the checkpoints that there are, and start from the beginning.
     #[arg(long)]
     pub fresh: bool,
+    /// Go on from the offsets of the newest checkpoint, without its state: for a query that has changed.
+    #[arg(long, conflicts_with = "fresh")]
+    pub from_offsets: bool,
     /// Set an option, as SET in the job file does.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub set: Vec<(String, String)>,
@@ -151,6 +154,14 @@ impl JobFileArgs {
         }
     }
 
+    fn start(&self) -> StartFrom {
+        match (self.fresh, self.from_offsets) {
+            (true, _) => StartFrom::Beginning,
+            (_, true) => StartFrom::Offsets,
+            _ => StartFrom::Checkpoint,
+        }
+    }
+
     fn settings(&self, set: &BTreeMap<String, String>) -> Result<JobSettings> {
         let mut settings = settings::from_set(set, &self.job)?;
         settings.shards = self.parallelism.unwrap_or(settings.shards);
@@ -158,7 +169,7 @@ impl JobFileArgs {
             self.checkpoint_interval.map_or_else(|| settings::checkpoint_interval(set), Ok)?;
         let url = settings.checkpoints.map(|checkpoints| checkpoints.url);
         settings.checkpoints = self.checkpoint_dir.clone().or(url).map(|url| CheckpointSettings {
-            fresh: self.fresh,
+            start: self.start(),
             ..CheckpointSettings::new(url, interval)
         });
         Ok(settings)

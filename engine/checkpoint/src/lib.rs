@@ -5,6 +5,7 @@
 //! | [`protocol`] | when an epoch starts, is published, committed, abandoned | none |
 //! | [`files`] | which state files a manifest lists, and when state is written whole | none |
 //! | [`recovery`] | which manifest is restored, what each sink does then | none |
+//! | [`query`] | what a changed query means for a checkpoint | none |
 //! | [`manifest`] | the manifest and its bytes | none |
 //! | [`folder`], [`reader`] | one job's checkpoints under a URL: written, looked at | through `store` |
 //! | `store` | a file system, or any object store | yes |
@@ -25,6 +26,7 @@ pub mod folder;
 pub mod manifest;
 mod names;
 pub mod protocol;
+pub mod query;
 pub mod reader;
 pub mod recovery;
 mod store;

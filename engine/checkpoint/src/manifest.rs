@@ -20,6 +20,7 @@ use tidemill_core::time::EventTime;
 use tidemill_core::watermark::SplitWatermark;
 
 use crate::codec::checksum;
+use crate::query::Query;
 
 /// The version of the manifest format that this crate writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -41,6 +42,10 @@ pub struct Manifest {
     pub shards: usize,
     /// What the state in it depends on.
     pub fingerprint: Fingerprint,
+    /// The query in words, by which a changed one is judged. The first manifests have none, and are
+    /// judged by their fingerprint.
+    #[serde(default)]
+    pub query: Option<Query>,
     /// Where the sources stand.
     pub sources: Vec<SourceState>,
     /// The state of each operator on each shard.

@@ -10,6 +10,7 @@
 //! | [`source`], [`sink`], [`operator`] | what plugs into the engine |
 //! | [`graph`] | the dataflow graph that front-ends build and the runtime executes |
 //! | [`table`] | tables with options, as SQL declares them, and the factories that connect them |
+//! | [`part`] | what a node's results depend on, for checkpoints |
 //! | [`record`] | a source's record: bytes, key, headers |
 //! | [`error`], [`dead_letter`] | what can go wrong, and what becomes of a bad record |
 //! | [`retry`] | backoff and circuit breaker, as pure decisions |
@@ -27,6 +28,7 @@ pub mod graph;
 pub mod interceptor;
 pub mod key;
 pub mod operator;
+pub mod part;
 pub mod record;
 pub mod retry;
 pub mod sink;

@@ -17,6 +17,7 @@ use crate::dead_letter::DeadLetter;
 use crate::element::{Batch, Epoch};
 use crate::error::Result;
 use crate::key::KeyGroup;
+use crate::part::Part;
 use crate::time::{Clock, EventTime};
 
 /// An operator on one shard.
@@ -160,6 +161,12 @@ pub trait OperatorFactory: Send + Sync {
 
     /// All that its state depends on. A checkpoint whose fingerprint differs is refused.
     fn fingerprint(&self) -> String;
+
+    /// What its results depend on, where it keeps no state and can say. `None`: its fingerprint
+    /// stands for it, and it needs every column of its input.
+    fn parts(&self) -> Option<Vec<Part>> {
+        None
+    }
 }
 
 /// Makes the operators of a keyed aggregation, which the runtime lays out to suit the shards:
@@ -193,6 +200,8 @@ pub struct KeyedDescription {
     pub line: String,
     /// All that its state depends on. A checkpoint whose fingerprint differs is refused.
     pub fingerprint: String,
+    /// The same, part by part: a checkpoint with other parts is refused.
+    pub parts: Vec<Part>,
     /// By how many microseconds the event time of its results may lie below the watermark that it
     /// has passed on before them: watermarks are forwarded so much lower.
     pub hold_back: i64,

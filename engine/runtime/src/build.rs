@@ -20,8 +20,9 @@ use tidemill_core::{Epoch, Error, EventTime, Result};
 use crate::align::Groups;
 use crate::delay::DelayRecorder;
 use crate::exchange::{Exchange, Gates};
-use crate::job::JobSettings;
+use crate::job::{JobSettings, StartFrom};
 use crate::layout::{Layout, Role, StationPlan};
+use crate::offsets;
 use crate::rejects::Rejects;
 use crate::shard::{Control, Event, Outlet, Shard, ShardView, Slot, Target};
 use crate::source::{SourceSettings, SourceStation};
@@ -166,7 +167,10 @@ impl Builder<'_> {
             if let NodeKind::Source(source) = &node.kind {
                 let found = source.source.splits().map_err(|error| error.at(&node.name))?;
                 let mut splits: BTreeSet<SplitId> = found.into_iter().collect();
-                splits.extend(self.restored_splits(&node.name).into_keys());
+                let restored = self.restored_splits(&node.name);
+                self.check_splits(&node.name, source, &splits, &restored)?;
+                splits
+                    .extend(restored.into_iter().filter(|(_, s)| s.ended).map(|(split, _)| split));
                 for split in splits {
                     of_node[next % shards].push(split);
                     next += 1;
@@ -175,6 +179,32 @@ impl Builder<'_> {
             assigned.push(of_node);
         }
         Ok(assigned)
+    }
+
+    /// A source has all splits that it has offsets of, unless they have ended.
+    fn check_splits(
+        &self,
+        node: &str,
+        source: &SourceNode,
+        splits: &BTreeSet<SplitId>,
+        restored: &HashMap<SplitId, SplitState>,
+    ) -> Result<()> {
+        let Some(gone) = offsets::gone(splits, restored) else { return Ok(()) };
+        let start = self.settings.checkpoints.as_ref().map(|checkpoints| checkpoints.start);
+        if start == Some(StartFrom::Offsets) {
+            tracing::warn!(
+                source = node,
+                splits = gone,
+                "splits are gone, and with them their offsets"
+            );
+            return Ok(());
+        }
+        Err(Error::configuration(format!(
+            "source `{node}` reads {} now, where these splits of the checkpoint are not found: {gone}. \
+             Let it read what it has read before; or go on without them and without state \
+             (--from-offsets); or start from the beginning (--fresh)",
+            source.source.describe(),
+        )))
     }
 
     fn restored_splits(&self, node: &str) -> HashMap<SplitId, SplitState> {
@@ -210,7 +240,11 @@ impl Builder<'_> {
             self.rejects(plan),
             settings,
         );
-        let restored = self.restored.is_some().then(|| self.restored_splits(&plan.name));
+        // A source that the checkpoint does not know starts where it says itself.
+        let known = |(_, manifest): &(&CheckpointFolder, &Manifest)| {
+            manifest.sources.iter().any(|source| source.node == plan.name)
+        };
+        let restored = self.restored.filter(known).map(|_| self.restored_splits(&plan.name));
         source.open(splits, restored.as_ref(), &self.reader_context(waker))?;
         Ok(source)
     }

@@ -39,6 +39,8 @@ const PUBLISH_ATTEMPTS: usize = 5;
 /// A sink as the coordinator knows it.
 pub(crate) struct SinkRun {
     pub name: String,
+    /// What the sink says of itself.
+    pub writes: String,
     pub committer: Box<dyn SinkCommitter>,
     /// Staged output of abandoned epochs: it goes out with the next.
     pub carried: Vec<(usize, Staged)>,

@@ -17,6 +17,7 @@ use tidemill_core::{Epoch, EventTime, Result};
 use tracing::{Span, info_span};
 
 use crate::coordinate::{SinkRun, sum_counts};
+use crate::query::query;
 use crate::recover::fingerprint;
 use crate::shard::ShardCut;
 use crate::station::Cut;
@@ -196,6 +197,7 @@ impl EpochInProgress {
             created_at: shared.clock.now(),
             shards: shared.shards,
             fingerprint: fingerprint(&shared.graph),
+            query: Some(query(&shared.graph)),
             sources: self.splits.iter().map(source).collect(),
             operators,
             sinks: sink_states,

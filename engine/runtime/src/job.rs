@@ -44,10 +44,22 @@ pub struct CheckpointSettings {
     pub url: String,
     /// From one checkpoint's start to the next one's.
     pub interval: Duration,
-    /// Start from the beginning, whatever checkpoints there are.
-    pub fresh: bool,
+    /// Where the job starts.
+    pub start: StartFrom,
     /// How many checkpoints are kept.
     pub retained: usize,
+}
+
+/// Where a job starts that has checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartFrom {
+    /// At the newest checkpoint, offsets and state, if there is one.
+    #[default]
+    Checkpoint,
+    /// At the offsets of the newest checkpoint, without its state: for a query that has changed.
+    Offsets,
+    /// At the beginning, whatever checkpoints there are.
+    Beginning,
 }
 
 /// Where a test lets a job crash: it ends there with an error, as if the process had died, and
@@ -104,7 +116,7 @@ impl JobSettings {
 impl CheckpointSettings {
     /// A checkpoint at `url` every `interval`; resumes from the newest; keeps three.
     pub fn new(url: impl Into<String>, interval: Duration) -> Self {
-        Self { url: url.into(), interval, fresh: false, retained: 3 }
+        Self { url: url.into(), interval, start: StartFrom::Checkpoint, retained: 3 }
     }
 }
 

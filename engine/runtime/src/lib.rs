@@ -23,6 +23,8 @@ mod exchange;
 pub mod job;
 mod layout;
 mod metrics;
+mod offsets;
+mod query;
 mod rate;
 mod recover;
 mod rejects;
@@ -35,7 +37,9 @@ mod time_column;
 mod waker;
 
 pub use delay::EmitDelay;
-pub use job::{CheckpointSettings, Crash, CrashPoint, JobControl, JobHandle, JobSettings, start};
+pub use job::{
+    CheckpointSettings, Crash, CrashPoint, JobControl, JobHandle, JobSettings, StartFrom, start,
+};
 pub use source::SplitStatus;
 pub use stats::{Counts, Ledger};
 pub use status::{CheckpointStatus, JobStatus, JobSummary, NodeStatus, Phase};

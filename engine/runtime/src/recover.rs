@@ -3,13 +3,16 @@
 
 use tidemill_checkpoint::CheckpointFolder;
 use tidemill_checkpoint::manifest::{Fingerprint, Manifest};
+use tidemill_checkpoint::query::{Changes, VERSION};
 use tidemill_checkpoint::recovery::{Recovery, SinkFact, SinkStep, resolve};
 use tidemill_core::graph::{Graph, NodeKind, Port, SinkNode};
 use tidemill_core::sink::SinkContext;
 use tidemill_core::{Epoch, Error, Result};
 
 use crate::coordinate::SinkRun;
-use crate::job::JobSettings;
+use crate::job::{JobSettings, StartFrom};
+use crate::offsets;
+use crate::query::query;
 
 /// Where a run starts.
 pub(crate) struct Recovered {
@@ -27,29 +30,63 @@ pub(crate) fn recover(graph: &Graph, settings: &JobSettings) -> Result<Recovered
         None => (None, Recovery { manifest: None, rejected: Vec::new(), next_epoch: 1 }),
         Some(checkpoints) => {
             let folder = CheckpointFolder::open(&checkpoints.url, &settings.name)?;
-            if checkpoints.fresh {
+            if checkpoints.start == StartFrom::Beginning {
                 folder.clear()?;
             }
             let recovery = folder.recover()?;
             (Some(folder), recovery)
         }
     };
-    if let Some(manifest) = &recovery.manifest {
-        let differences = manifest.fingerprint.differences(&fingerprint(graph));
-        if !differences.is_empty() {
-            return Err(Error::configuration(format!(
-                "the checkpoint of epoch {} belongs to another query:\n  {}\nGo back to that query, \
-                 or start from the beginning with --fresh",
-                manifest.epoch,
-                differences.join("\n  ")
-            )));
+    let start = settings.checkpoints.as_ref().map(|checkpoints| checkpoints.start);
+    let from_offsets = start == Some(StartFrom::Offsets);
+    match &recovery.manifest {
+        Some(manifest) if from_offsets => offsets::check(graph, manifest)?,
+        Some(manifest) => check_query(graph, manifest)?,
+        None if from_offsets => {
+            return Err(Error::configuration(
+                "there is no checkpoint whose offsets the job could go on from: start it without \
+                 --from-offsets",
+            ));
         }
+        None => {}
     }
     let restored = recovery.manifest.as_ref().map(|manifest| manifest.epoch);
     let sinks_from = restored.map_or(recovery.next_epoch, |restored| restored + 1);
     let mut sinks = open_committers(graph, settings, sinks_from)?;
     let first_epoch = commit_again(&mut sinks, folder.as_ref(), &recovery)?;
-    Ok(Recovered { folder, manifest: recovery.manifest, first_epoch, sinks_from, sinks })
+    let manifest = recovery.manifest.map(|manifest| {
+        if from_offsets { offsets::without_state(graph, manifest) } else { manifest }
+    });
+    Ok(Recovered { folder, manifest, first_epoch, sinks_from, sinks })
+}
+
+/// Whether the checkpoint's state is that of this query.
+fn check_query(graph: &Graph, manifest: &Manifest) -> Result<()> {
+    let changes = match &manifest.query {
+        Some(then) if then.version == VERSION => then.changes(&query(graph)),
+        _ => Changes {
+            refused: manifest.fingerprint.differences(&fingerprint(graph)),
+            accepted: Vec::new(),
+        },
+    };
+    if changes.refused.is_empty() {
+        for change in changes.accepted {
+            tracing::info!(change, "the query has changed, in a way that its state allows");
+        }
+        return Ok(());
+    }
+    let also = match changes.accepted.as_slice() {
+        [] => String::new(),
+        accepted => format!("\nWhat else has changed may have:\n  {}", accepted.join("\n  ")),
+    };
+    Err(Error::configuration(format!(
+        "the checkpoint of epoch {} belongs to another query:\n  {}{also}\nGo back to that query; or go \
+         on from where it stopped reading, without its state (--from-offsets: {}); or start from the \
+         beginning (--fresh)",
+        manifest.epoch,
+        changes.refused.join("\n  "),
+        offsets::lost(manifest)
+    )))
 }
 
 fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result<Vec<SinkRun>> {
@@ -69,7 +106,8 @@ fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result
                 retry: *retry,
             };
             let committer = sink.committer(&context).map_err(|error| error.at(&node.name))?;
-            sinks.push(SinkRun { name: node.name.clone(), committer, carried: Vec::new() });
+            let (name, writes) = (node.name.clone(), sink.describe());
+            sinks.push(SinkRun { name, writes, committer, carried: Vec::new() });
         }
     }
     Ok(sinks)
@@ -87,10 +125,14 @@ fn commit_again(
         facts.push(SinkFact { node: sink.name.clone(), committed });
     }
     let resolution = resolve(recovery, &facts);
+    if let Some(manifest) = &recovery.manifest {
+        warn_of_undelivered(sinks, manifest);
+    }
     for (sink, (node, step)) in sinks.iter_mut().zip(&resolution.sinks) {
         match (step, folder, &recovery.manifest) {
             (SinkStep::Recommit, Some(folder), Some(manifest)) => {
                 let state = manifest.sinks.iter().find(|state| state.node == *node);
+                let state = state.filter(|_| !writes_elsewhere(manifest, node, &sink.writes));
                 let mut staged = Vec::new();
                 for reference in state.iter().flat_map(|state| &state.staged) {
                     staged.push(folder.read_staged(reference)?);
@@ -109,7 +151,30 @@ fn commit_again(
     Ok(resolution.next_epoch)
 }
 
-/// What a job's state depends on, by node.
+/// Says which sinks are gone that may not have delivered what the checkpoint holds for them.
+fn warn_of_undelivered(sinks: &[SinkRun], manifest: &Manifest) {
+    for state in manifest.sinks.iter().filter(|state| !state.staged.is_empty()) {
+        let sink = sinks.iter().find(|sink| sink.name == state.node);
+        if sink.is_none_or(|sink| writes_elsewhere(manifest, &sink.name, &sink.writes)) {
+            tracing::warn!(
+                sink = state.node,
+                epoch = manifest.epoch,
+                "the sink is gone, and results of this epoch may not have been delivered to it: if \
+                 the job was killed, run it once as it was, and stop it"
+            );
+        }
+    }
+}
+
+/// Whether a sink is another connector's now: it cannot read what the old one staged.
+fn writes_elsewhere(manifest: &Manifest, sink: &str, writes: &str) -> bool {
+    let then = manifest.query.as_ref().and_then(|query| query.nodes.get(sink));
+    let then = then.and_then(|node| node.notes.get("writes")?.first());
+    let connector = |description: &str| description.split(' ').next().map(str::to_owned);
+    then.is_some_and(|then| connector(then) != connector(writes))
+}
+
+/// What a job's state depends on, by node: for checkpoints that do not hold the query.
 pub(crate) fn fingerprint(graph: &Graph) -> Fingerprint {
     let nodes = graph.nodes().iter().enumerate().map(|(id, node)| {
         let depends_on = match &node.kind {

@@ -8,12 +8,12 @@ use datafusion_common::{Result as DataFusionResult, ScalarValue};
 use datafusion_expr::AggregateUDF;
 use datafusion_expr::type_coercion::functions::fields_with_udf;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion_physical_expr::expressions::{Literal, cast};
+use datafusion_physical_expr::expressions::{Column, Literal, cast};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use tidemill_core::Result;
 
 use super::AggregateSpec;
-use crate::failed;
+use crate::{failed, parts};
 
 /// A call over rows of `input`, with arguments of the types that the function takes.
 #[derive(Debug, Clone)]
@@ -64,6 +64,48 @@ impl Call {
             .map_err(failed)
     }
 
+    /// The call as SQL, its columns by name.
+    pub fn sql(&self) -> String {
+        match self.args.as_slice() {
+            [arg] if self.function.name() == "count" && arg.downcast_ref::<Literal>().is_some() => {
+                let star: Arc<dyn PhysicalExpr> = Arc::new(Column::new("*", 0));
+                Self { args: vec![star], ..self.clone() }.text(&parts::sql)
+            }
+            _ => self.text(&parts::sql),
+        }
+    }
+
+    /// The columns that the call reads, each once.
+    pub fn uses(&self) -> Vec<String> {
+        let order_by = self.order_by.iter().map(|order| &order.expr);
+        let expressions = self.args.iter().chain(&self.filter).chain(order_by);
+        let mut names: Vec<String> = expressions.flat_map(parts::uses).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn text(&self, show: &dyn Fn(&Arc<dyn PhysicalExpr>) -> String) -> String {
+        let args: Vec<_> = self.args.iter().map(show).collect();
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        let mut text = format!("{}({distinct}{}", self.function.name(), args.join(", "));
+        if !self.order_by.is_empty() {
+            let direction =
+                |by: &PhysicalSortExpr| by.to_string().split_off(by.expr.to_string().len());
+            let order = |by: &PhysicalSortExpr| show(&by.expr) + &direction(by);
+            let order: Vec<_> = self.order_by.iter().map(order).collect();
+            text += &format!(" ORDER BY {}", order.join(", "));
+        }
+        text.push(')');
+        if self.ignore_nulls {
+            text += " IGNORE NULLS";
+        }
+        if let Some(filter) = &self.filter {
+            text += &format!(" FILTER (WHERE {})", show(filter));
+        }
+        text
+    }
+
     /// The type of the argument at `index`.
     pub fn arg_type(&self, index: usize) -> Result<DataType> {
         self.args[index].data_type(&self.input).map_err(failed)
@@ -72,21 +114,7 @@ impl Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let args: Vec<_> = self.args.iter().map(ToString::to_string).collect();
-        let distinct = if self.distinct { "DISTINCT " } else { "" };
-        write!(f, "{}({distinct}{}", self.function.name(), args.join(", "))?;
-        if !self.order_by.is_empty() {
-            let order: Vec<_> = self.order_by.iter().map(ToString::to_string).collect();
-            write!(f, " ORDER BY {}", order.join(", "))?;
-        }
-        f.write_str(")")?;
-        if self.ignore_nulls {
-            f.write_str(" IGNORE NULLS")?;
-        }
-        match &self.filter {
-            Some(filter) => write!(f, " FILTER (WHERE {filter})"),
-            None => Ok(()),
-        }
+        f.write_str(&self.text(&ToString::to_string))
     }
 }
 

@@ -27,6 +27,7 @@ use arrow::array::{ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use datafusion_expr::{AggregateUDF, EmitTo, GroupsAccumulator};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
+use tidemill_core::part::Part;
 use tidemill_core::{Error, Result};
 
 use crate::failed;
@@ -146,12 +147,7 @@ impl Aggregate {
     /// All that state and result depend on. A checkpoint whose fingerprint differs is refused.
     pub fn fingerprint(&self) -> String {
         let columns: Vec<_> = self.state_fields.iter().map(|f| f.data_type().to_string()).collect();
-        let strategy = match &self.strategy {
-            Strategy::Native(_) => "native",
-            Strategy::Exact(_) => "exact",
-            Strategy::Extremum(..) => "extremum",
-            Strategy::Ordered(_) => "ordered",
-        };
+        let strategy = self.strategy_name();
         let result = self.result.data_type();
         let inputs: Vec<_> = self.inputs.iter().map(ToString::to_string).collect();
         format!(
@@ -160,6 +156,30 @@ impl Aggregate {
             inputs.join(", "),
             columns.join(", ")
         )
+    }
+
+    /// What a user would say of [`Aggregate::fingerprint`]: the call, and how its state is kept.
+    pub fn parts(&self) -> [Part; 2] {
+        let columns: Vec<_> = self.state_fields.iter().map(|f| f.data_type().to_string()).collect();
+        let state = format!(
+            "{} [{}] -> {}",
+            self.strategy_name(),
+            columns.join(", "),
+            self.result.data_type()
+        );
+        [
+            Part::new("aggregate", self.call.sql(), self.call.uses()),
+            Part::new("state", state, Vec::new()),
+        ]
+    }
+
+    fn strategy_name(&self) -> &'static str {
+        match &self.strategy {
+            Strategy::Native(_) => "native",
+            Strategy::Exact(_) => "exact",
+            Strategy::Extremum(..) => "extremum",
+            Strategy::Ordered(_) => "ordered",
+        }
     }
 
     /// The call as SQL, for `explain`.

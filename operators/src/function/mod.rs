@@ -23,6 +23,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output};
+use tidemill_core::part::Part;
 use tidemill_core::time::Clock;
 use tidemill_core::{Batch, Error, Result};
 
@@ -154,6 +155,10 @@ impl OperatorFactory for Function {
 
     fn fingerprint(&self) -> String {
         "function over batches".to_owned()
+    }
+
+    fn parts(&self) -> Option<Vec<Part>> {
+        Some(vec![Part::of_all("function", "code of one's own")])
     }
 }
 

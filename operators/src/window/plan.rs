@@ -12,13 +12,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
 use tidemill_core::operator::{KeyedDescription, Output};
+use tidemill_core::part::Part;
 use tidemill_core::window::WindowSpec;
 use tidemill_core::{Batch, Error, Result, key};
 
 use super::WindowAggregateSpec;
 use crate::aggregate::Aggregate;
 use crate::project::{Projection, mask};
-use crate::reject;
+use crate::{parts, reject};
 
 /// What partial aggregates start with: two columns that bound them in time.
 pub(super) const BOUNDS: usize = 2;
@@ -231,10 +232,27 @@ fn description(spec: &WindowAggregateSpec, calls: &[Call]) -> KeyedDescription {
             keys.join(", "),
             states.join(", ")
         ),
+        parts: state_parts(spec, calls),
         // A session fires behind its end, and its `window_time` lies before that.
         hold_back: match spec.window {
             WindowSpec::Aligned(_) => 0,
             WindowSpec::Session { .. } => super::emit::WINDOW_TIME,
         },
     }
+}
+
+fn state_parts(spec: &WindowAggregateSpec, calls: &[Call]) -> Vec<Part> {
+    let time = spec.input.field(spec.time).name().clone();
+    let key = |(key, name): &(Arc<dyn PhysicalExpr>, String)| {
+        let sql = parts::sql(key);
+        let is = if sql == *name { sql } else { format!("{sql} AS {name}") };
+        Part::new("key", is, parts::uses(key))
+    };
+    let mut all = vec![
+        Part::new("window", spec.window.to_string(), Vec::new()),
+        Part::new("time", time.clone(), vec![time]),
+    ];
+    all.extend(spec.keys.iter().map(key));
+    all.extend(calls.iter().flat_map(|call| call.aggregate.parts()));
+    all
 }

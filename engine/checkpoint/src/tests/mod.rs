@@ -59,6 +59,7 @@ pub(crate) fn manifest(epoch: Epoch) -> Manifest {
         created_at: 1_700_000_000_000_000 + epoch as i64,
         shards: 2,
         fingerprint: Fingerprint([("agg".to_owned(), "count by key".to_owned())].into()),
+        query: None,
         sources: vec![SourceState { node: "flights".to_owned(), splits: vec![split] }],
         operators: vec![],
         sinks: vec![],
