@@ -1,0 +1,1 @@
+//! Tests of feeds: a real server over real sockets.

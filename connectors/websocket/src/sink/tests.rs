@@ -1,0 +1,1 @@
+//! Tests of streams: real clients over real sockets.
