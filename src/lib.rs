@@ -64,6 +64,7 @@ pub use tidemill_operators as operators;
 pub use tidemill_print as print;
 pub use tidemill_runtime as runtime;
 pub use tidemill_sql as sql;
+pub use tidemill_websocket as websocket;
 
 pub use dead_letters::DeadLetters;
 pub use expr::IntoExpr;
@@ -87,6 +88,7 @@ pub mod prelude {
     pub use tidemill_memory::{MemorySink, MemorySource};
     pub use tidemill_operators::RetryPolicy;
     pub use tidemill_print::{Blackhole, Print};
+    pub use tidemill_websocket::{WebSocket, WebSocketSink};
 
     pub use crate::expr::{TIMESTAMP, collect, count, schema};
     pub use crate::interceptors::Intercept;
