@@ -8,6 +8,8 @@ mod absurd;
 mod book;
 #[path = "e2e/cli.rs"]
 mod cli;
+#[path = "e2e/clicks.rs"]
+mod clicks;
 #[path = "e2e/command.rs"]
 mod command;
 #[path = "e2e/damage.rs"]
@@ -41,9 +43,15 @@ mod oracle;
 mod pipelines;
 #[path = "e2e/properties.rs"]
 mod properties;
+#[path = "e2e/redis.rs"]
+mod redis;
 #[path = "e2e/rules.rs"]
 mod rules;
 #[path = "e2e/splits.rs"]
 mod splits;
 #[path = "e2e/topic_examples.rs"]
 mod topic_examples;
+#[path = "e2e/totals.rs"]
+mod totals;
+#[path = "e2e/totals_job.rs"]
+mod totals_job;

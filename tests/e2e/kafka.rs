@@ -6,14 +6,10 @@
 
 #[path = "kafka/broker.rs"]
 pub mod broker;
-#[path = "kafka/clicks.rs"]
-mod clicks;
 #[path = "kafka/exactly_once.rs"]
 mod exactly_once;
 #[path = "kafka/job.rs"]
 mod job;
-#[path = "kafka/oracle.rs"]
-mod oracle;
 #[path = "kafka/outages.rs"]
 mod outages;
 #[path = "kafka/partitions.rs"]
@@ -27,10 +23,3 @@ mod secrets;
 pub mod services;
 #[path = "kafka/zombies.rs"]
 mod zombies;
-
-/// A number that makes a test longer or shorter: an environment variable, or what CI has time for.
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}"))
-    })
-}

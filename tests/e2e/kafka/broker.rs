@@ -17,6 +17,9 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
+use crate::clicks::{Destination, fill};
+use crate::totals::Log;
+
 /// How long a broker may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -155,9 +158,11 @@ impl Topic {
         Reader { consumer, unread: partitions.collect() }
     }
 
-    /// Passes on every record: partition by partition in order, the partitions interleaved.
-    pub fn each(&self, isolation: Isolation, take: impl FnMut(i32, &[u8])) {
-        self.reader(isolation).rest(take);
+    /// Writes so many clicks, evenly over its partitions.
+    pub fn fill(&self, seed: u64, records: u64) {
+        let mut writer = self.writer();
+        fill(&mut writer, self.partitions(), seed, records);
+        writer.finish();
     }
 
     /// The offsets behind the last record that can be read, by partition.
@@ -208,6 +213,14 @@ impl Topic {
             config.set(name, value);
         }
         config.create().unwrap()
+    }
+}
+
+/// What a reader of committed records sees.
+impl Log for Topic {
+    fn each(&self, mut take: impl FnMut(usize, &[u8])) {
+        let records = self.reader(Isolation::Committed);
+        records.rest(|partition, payload| take(partition as usize, payload));
     }
 }
 
@@ -321,9 +334,9 @@ pub struct Writer {
     written: u64,
 }
 
-impl Writer {
-    /// Writes a record into a partition; waits while too many are under way.
-    pub fn write(&mut self, partition: i32, key: &[u8], payload: &[u8]) {
+impl Destination for Writer {
+    fn write(&mut self, partition: usize, key: &[u8], payload: &[u8]) {
+        let partition = partition as i32;
         let mut record = BaseRecord::to(&self.topic).partition(partition).key(key).payload(payload);
         let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
         while let Err((error, refused)) = self.producer.send(record) {
@@ -333,7 +346,9 @@ impl Writer {
         }
         self.written += 1;
     }
+}
 
+impl Writer {
     /// Waits until the broker has all of them.
     pub fn finish(self) {
         self.producer.flush(PATIENCE).unwrap();

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::broker::Topic;
-use super::clicks::Clicks;
 use super::job::{EXACTLY_ONCE, TopicJob};
-use super::number;
-use super::oracle::{Expected, Found};
 use super::services::OwnBroker;
+use crate::clicks::Clicks;
 use crate::job_folder::{Running, summary};
+use crate::totals::{Expected, Found};
+use crate::totals_job::number;
 
 /// Clicks written before the producer rests for [`PAUSE`].
 const BURST: usize = 200;
@@ -22,11 +22,11 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// Writes clicks until told to stop, then one in every partition that closes all windows before it.
 fn produce(topic: &Topic, stop: &AtomicBool) {
     let mut writer = topic.writer();
-    let partitions = topic.partitions() as i32;
+    let partitions = topic.partitions();
     let mut clicks: Vec<Clicks> = (0..partitions).map(|p| Clicks::of(3, p)).collect();
     while !stop.load(Ordering::SeqCst) {
         for number in 0..BURST {
-            clicks[number % partitions as usize].write(&mut writer);
+            clicks[number % partitions].write(&mut writer);
         }
         thread::park_timeout(PAUSE);
     }
@@ -74,13 +74,13 @@ fn outages_lose_nothing_and_the_job_goes_on_by_itself() {
         drop(stops);
         producing.join().unwrap();
     });
-    let expected = Expected::of(&input).fired();
+    let expected = Expected::of(&*input).fired();
     job.until_results(&mut running, expected.results());
     running.signal("INT");
     let (code, said) = running.wait();
     assert_eq!(code, Some(0), "{said}");
     let context = format!("{} clicks, {outages} outages of {lasts:?}", expected.records);
-    Found::in_topic(&job.output).assert_exact(&expected, &context);
+    Found::in_log(&*job.output).assert_exact(&expected, &context);
     assert_eq!(summary(&said)["ledgers"][0]["records_in"], expected.records, "{context}");
     println!("{context}: {} results, each of them once", expected.results());
 }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::broker::{Broker, Topic};
-use super::clicks::{Clicks, fill};
 use super::job::{EXACTLY_ONCE, TopicJob};
-use super::oracle::{Expected, Found};
+use crate::clicks::Clicks;
 use crate::job_folder::summary;
+use crate::totals::{Expected, Found};
 
 /// Looks for changes often.
 const DISCOVERS: &str = "'scan.topic-partition-discovery.interval' = '200 ms'";
@@ -28,7 +28,7 @@ fn partitions_that_come_while_a_job_runs_are_read_from_their_beginning() {
     write(&input, &mut clicks, 3_000);
     let job = TopicJob::new(&input, DISCOVERS, EXACTLY_ONCE);
     let mut running = job.start(job.run(2, "50ms"), 10_000_000, "log");
-    job.until_results(&mut running, Expected::of(&input).fired().results());
+    job.until_results(&mut running, Expected::of(&*input).fired().results());
     // What comes first in the new partitions is newer than all before, and comes before the job can
     // know of them.
     input.grow(4);
@@ -36,7 +36,7 @@ fn partitions_that_come_while_a_job_runs_are_read_from_their_beginning() {
     clicks.extend((2..4).map(|p| Clicks::of(5, p).starting_at(now)));
     write(&input, &mut clicks[2..], 3_000);
     let read = |said: &str| summary(said)["ledgers"][0]["records_in"].as_u64().unwrap();
-    let records = Expected::of(&input).records;
+    let records = Expected::of(&*input).records;
     // The new ones hold nothing back as long as nobody knows them: they must be read before the old
     // ones go on.
     let group = job.group();
@@ -45,12 +45,12 @@ fn partitions_that_come_while_a_job_runs_are_read_from_their_beginning() {
     let mut writer = input.writer();
     clicks.iter_mut().for_each(|clicks| clicks.write_sentinel(&mut writer));
     writer.finish();
-    let expected = Expected::of(&input).fired();
+    let expected = Expected::of(&*input).fired();
     job.until_results(&mut running, expected.results());
     running.signal("INT");
     let (code, said) = running.wait();
     assert_eq!(code, Some(0), "{said}");
-    Found::in_topic(&job.output).assert_exact(&expected, "two partitions became four");
+    Found::in_log(&*job.output).assert_exact(&expected, "two partitions became four");
     assert_eq!(read(&said), expected.records, "every click was read once: {said}");
 }
 
@@ -67,13 +67,13 @@ fn interrupted(input: &Arc<Topic>) -> TopicJob {
 fn make_anew(topic: &Topic) {
     topic.delete();
     topic.create(2);
-    fill(topic, 8, 20_000);
+    topic.fill(8, 20_000);
 }
 
 #[test]
 fn a_topic_that_was_made_anew_is_refused() {
     let input = Broker::shared().topic("clicks", 2);
-    fill(&input, 7, 5_000);
+    input.fill(7, 5_000);
     let job = interrupted(&input);
     make_anew(&input);
     let refused = job.run(2, "50ms").output().unwrap();
@@ -85,7 +85,7 @@ fn a_topic_that_was_made_anew_is_refused() {
 #[test]
 fn a_topic_that_is_made_anew_under_a_running_job_ends_it() {
     let input = Broker::shared().topic("clicks", 2);
-    fill(&input, 7, 5_000);
+    input.fill(7, 5_000);
     let job = TopicJob::new(&input, DISCOVERS, EXACTLY_ONCE);
     let mut running = job.start(job.run(2, "50ms"), 10_000_000, "log");
     let group = job.group();
@@ -100,7 +100,7 @@ fn a_topic_that_is_made_anew_under_a_running_job_ends_it() {
 fn an_empty_partition_holds_the_watermark_no_longer_than_its_idle_timeout() {
     let input = Broker::shared().topic("clicks", 2);
     write(&input, &mut [Clicks::of(9, 0)], 5_000);
-    let expected = Expected::of(&input).fired();
+    let expected = Expected::of(&*input).fired();
     assert!(expected.results() > 0);
     let job = TopicJob::new(&input, "'scan.watermark.idle-timeout' = '200 ms'", EXACTLY_ONCE);
     let mut running = job.start(job.run(2, "50ms"), 10_000_000, "log");
@@ -108,5 +108,5 @@ fn an_empty_partition_holds_the_watermark_no_longer_than_its_idle_timeout() {
     running.signal("INT");
     let (code, said) = running.wait();
     assert_eq!(code, Some(0), "{said}");
-    Found::in_topic(&job.output).assert_exact(&expected, "one of two partitions is empty");
+    Found::in_log(&*job.output).assert_exact(&expected, "one of two partitions is empty");
 }

@@ -8,9 +8,8 @@ use std::thread;
 use tidemill_checkpoint::failpoint::Point;
 
 use super::broker::Broker;
-use super::clicks::fill;
 use super::job::{EXACTLY_ONCE, TO_THE_END, TopicJob};
-use super::oracle::Expected;
+use crate::totals::Expected;
 
 /// How often a run passes the point before it happens.
 const PASSES: [u32; 2] = [0, 3];
@@ -64,8 +63,8 @@ fn stall(job: &TopicJob, expected: &Expected, point: Point) {
 #[test]
 fn a_crash_a_failure_or_a_stall_in_any_phase_loses_nothing_and_doubles_nothing() {
     let input = Broker::shared().topic("clicks", 4);
-    fill(&input, 9, CLICKS);
-    let expected = Expected::of(&input);
+    input.fill(9, CLICKS);
+    let expected = Expected::of(&*input);
     let in_two_ways = Point::ALL.into_iter().flat_map(|point| PASSES.map(|n| (point, n)));
     // State is read only when a run starts, of which every file is read once.
     let aborts: Vec<_> =
@@ -91,8 +90,8 @@ fn a_crash_a_failure_or_a_stall_in_any_phase_loses_nothing_and_doubles_nothing()
 #[test]
 fn an_epoch_whose_commit_never_comes_through_is_committed_by_whoever_comes_next() {
     let input = Broker::shared().topic("clicks", 4);
-    fill(&input, 10, CLICKS);
-    let expected = Expected::of(&input);
+    input.fill(10, CLICKS);
+    let expected = Expected::of(&*input);
     let job = TopicJob::new(&input, TO_THE_END, EXACTLY_ONCE);
     for point in [Point::BeforeCommit, Point::AfterCommit].repeat(3) {
         let setting = format!("{}=return(abort)", point.name());

@@ -11,7 +11,6 @@ use std::thread;
 use tidemill_registry::Server;
 
 use super::broker::{Broker, Topic};
-use super::clicks::fill;
 use super::services::OwnBroker;
 use crate::job_folder::Running;
 
@@ -257,7 +256,7 @@ fn a_password_that_lets_a_job_in_is_said_served_and_kept_nowhere() {
         (accounts.variable("KAFKA_TEST_USER"), accounts.variable("KAFKA_TEST_PASSWORD"));
     let broker = Broker::at(accounts.variable("KAFKA_BROKERS"));
     let input = broker.topic("clicks", 2);
-    fill(&input, 4, 400);
+    input.fill(4, 400);
     for case in places(&accounts, &user, &password) {
         let output = broker.topic("kept", 1);
         with_job(&case, (&input, &output), &user, &password, |job| {
@@ -278,7 +277,7 @@ fn a_password_that_is_refused_or_never_asked_for_is_in_no_error() {
     let broker = Broker::at(accounts.variable("KAFKA_BROKERS"));
     let (input, output) = (broker.topic("clicks", 1), broker.topic("kept", 1));
     // A registry is asked with the first row.
-    fill(&input, 4, 10);
+    input.fill(4, 10);
     let refused = |case: &Case| {
         with_job(case, (&input, &output), &user, CANARY, |job| {
             let command = job.command(&["run", "job.sql", "-o", "json"]);
@@ -342,7 +341,7 @@ fn registries(brokers: &str, user: &str) -> Vec<Case> {
 fn a_password_that_a_registry_asks_for_is_said_served_and_kept_nowhere() {
     let broker = Broker::shared();
     let input = broker.topic("clicks", 2);
-    fill(&input, 4, 400);
+    input.fill(4, 400);
     let basic = format!("Basic {}", base64(format!("somebody:{CANARY}").as_bytes()));
     let user_info = |url: &str| url.replace("//", &format!("//somebody:{CANARY}@"));
     type Options<'a> = &'a dyn Fn(&str) -> String;

@@ -1,12 +1,18 @@
-//! The batch oracle: reads the input topic back and computes in plain Rust, row by row, what the job
-//! must put out, then compares that with the output topic.
+//! The batch oracle of totals per user and ten seconds: reads back what a server holds of the input and
+//! computes in plain Rust, row by row, what the job must put out, then compares that with what the
+//! server holds of the output.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::broker::{Isolation, Topic};
-use super::clicks::millis;
+use crate::clicks::millis;
+
+/// Partitions that a server keeps, read without Tidemill.
+pub trait Log {
+    /// Passes on every record: partition by partition in order, the partitions interleaved.
+    fn each(&self, take: impl FnMut(usize, &[u8]));
+}
 
 /// The watermark's bound and the windows' size, in milliseconds.
 const BOUND: i64 = 2_000;
@@ -16,7 +22,7 @@ const SIZE: i64 = 10_000;
 type Group = (i64, i64);
 
 /// How many clicks, and the sum of their amounts.
-type Totals = (i64, i64);
+pub type Totals = (i64, i64);
 
 #[derive(Deserialize)]
 struct Click {
@@ -40,7 +46,7 @@ struct Result {
 pub struct Expected {
     groups: BTreeMap<Group, Totals>,
     /// The newest event time of each partition.
-    newest: BTreeMap<i32, i64>,
+    newest: BTreeMap<usize, i64>,
     pub records: u64,
     pub counted: u64,
     pub late: u64,
@@ -49,10 +55,10 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Of all that a topic holds.
-    pub fn of(input: &Topic) -> Self {
+    /// Of all that the input holds.
+    pub fn of(input: &impl Log) -> Self {
         let mut expected = Self::default();
-        input.each(Isolation::Committed, |partition, payload| expected.record(partition, payload));
+        input.each(|partition, payload| expected.record(partition, payload));
         expected
     }
 
@@ -70,7 +76,20 @@ impl Expected {
         self.groups.len()
     }
 
-    fn record(&mut self, partition: i32, payload: &[u8]) {
+    /// That these are the counts of all results, by window and user.
+    pub fn assert_numbers(&self, found: BTreeMap<(String, i64), i64>, context: &str) {
+        let key = |(start, user): &(String, i64)| {
+            (millis(start).unwrap_or_else(|| panic!("{start}")), *user)
+        };
+        let found: BTreeMap<Group, i64> = found.iter().map(|(of, n)| (key(of), *n)).collect();
+        let lost = self.groups.keys().filter(|group| !found.contains_key(group));
+        none(lost, "are lost", context);
+        let number = |group| self.groups.get(group).map(|totals| totals.0);
+        let wrong = found.iter().filter(|(group, n)| number(*group) != Some(**n));
+        none(wrong.map(|wrong| (wrong, number(wrong.0))), "are wrong", context);
+    }
+
+    fn record(&mut self, partition: usize, payload: &[u8]) {
         self.records += 1;
         let Ok(click) = serde_json::from_slice::<Click>(payload) else {
             self.dead_letters += 1;
@@ -102,20 +121,23 @@ pub struct Found {
 }
 
 impl Found {
-    /// All that a reader of committed records sees in a topic.
-    pub fn in_topic(output: &Topic) -> Self {
+    /// All that the output holds, results being JSON.
+    pub fn in_log(output: &impl Log) -> Self {
         let mut found = Self::default();
-        output.each(Isolation::Committed, |_, payload| found.result(payload));
+        output.each(|_, payload| found.result(payload));
         found
     }
 
     fn result(&mut self, payload: &[u8]) {
         let read = |e| panic!("{e}: {}", String::from_utf8_lossy(payload));
         let result: Result = serde_json::from_slice(payload).unwrap_or_else(read);
-        let start =
-            millis(&result.window_start).unwrap_or_else(|| panic!("{}", result.window_start));
-        let totals = self.groups.entry((start, result.user_id)).or_default();
-        totals.push((result.n, result.total));
+        self.add(&result.window_start, result.user_id, (result.n, result.total));
+    }
+
+    /// One more result: of a window by its start, and a user.
+    pub fn add(&mut self, window_start: &str, user: i64, totals: Totals) {
+        let start = millis(window_start).unwrap_or_else(|| panic!("{window_start}"));
+        self.groups.entry((start, user)).or_default().push(totals);
         self.results += 1;
     }
 

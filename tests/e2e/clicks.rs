@@ -1,4 +1,4 @@
-//! The input of these tests: clicks in JSON, out of order, some of them late, some that the job filters
+//! The input of tests of delivery: clicks in JSON, out of order, some of them late, some that the job filters
 //! out, some that are no clicks; the same for the same seed.
 
 use std::io::Write;
@@ -6,7 +6,11 @@ use std::io::Write;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::broker::{Topic, Writer};
+/// Where clicks go: a producer of partitions.
+pub trait Destination {
+    /// Writes a record into a partition; waits while too many are under way.
+    fn write(&mut self, partition: usize, key: &[u8], payload: &[u8]);
+}
 
 /// Users, and so keys.
 const USERS: i64 = 500;
@@ -19,7 +23,7 @@ const DAY: i64 = 24 * 3_600_000;
 /// One partition's clicks. Times are milliseconds of January 2024.
 pub struct Clicks {
     rng: ChaCha8Rng,
-    partition: i32,
+    partition: usize,
     now: i64,
     written: u64,
     buffer: Vec<u8>,
@@ -27,7 +31,7 @@ pub struct Clicks {
 
 impl Clicks {
     /// Those of a partition, from noon on.
-    pub fn of(seed: u64, partition: i32) -> Self {
+    pub fn of(seed: u64, partition: usize) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed << 16 | partition as u64);
         Self { rng, partition, now: NOON, written: 0, buffer: Vec::new() }
     }
@@ -44,7 +48,7 @@ impl Clicks {
     }
 
     /// Writes the next one.
-    pub fn write(&mut self, to: &mut Writer) {
+    pub fn write(&mut self, to: &mut impl Destination) {
         self.written += 1;
         self.buffer.clear();
         let user = self.rng.random_range(0..USERS);
@@ -64,7 +68,7 @@ impl Clicks {
     }
 
     /// Writes a click so far ahead that all windows of those before it fire.
-    pub fn write_sentinel(&mut self, to: &mut Writer) {
+    pub fn write_sentinel(&mut self, to: &mut impl Destination) {
         self.now += 3_600_000;
         self.buffer.clear();
         self.compose(0, self.now, 1);
@@ -77,15 +81,12 @@ impl Clicks {
     }
 }
 
-/// Fills a topic with so many clicks, evenly over its partitions.
-pub fn fill(topic: &Topic, seed: u64, records: u64) {
-    let mut writer = topic.writer();
-    let partitions = topic.partitions() as i32;
+/// Writes so many clicks, evenly over the partitions.
+pub fn fill(to: &mut impl Destination, partitions: usize, seed: u64, records: u64) {
     let mut clicks: Vec<Clicks> = (0..partitions).map(|p| Clicks::of(seed, p)).collect();
     for number in 0..records {
-        clicks[number as usize % partitions as usize].write(&mut writer);
+        clicks[number as usize % partitions].write(to);
     }
-    writer.finish();
 }
 
 /// A time of January 2024 as SQL writes it.

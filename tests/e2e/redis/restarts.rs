@@ -1,0 +1,94 @@
+//! Redis ends and comes back, again and again, while clicks are written and totals made of them. With
+//! persistence nothing is lost, nothing doubled, and the job itself never ends; without it the job says
+//! what was lost.
+//!
+//! `TIDEMILL_RESTARTS` says how often.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::job::{EXACTLY_ONCE, StreamsJob};
+use super::server::{OwnServer, Server};
+use super::streams::Streams;
+use crate::clicks::Clicks;
+use crate::job_folder::{Running, summary};
+use crate::totals::Expected;
+use crate::totals_job::number;
+
+/// Clicks written before the producer rests for [`PAUSE`].
+const BURST: usize = 200;
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// For how long it is away.
+const AWAY: Duration = Duration::from_millis(700);
+
+/// Writes clicks until told to stop, then one into every stream that closes all windows before it.
+fn produce(streams: &Streams, stop: &AtomicBool) {
+    let mut writer = streams.writer().persevering();
+    let mut clicks: Vec<Clicks> = (0..streams.count()).map(|p| Clicks::of(6, p)).collect();
+    while !stop.load(Ordering::SeqCst) {
+        for number in 0..BURST {
+            clicks[number % streams.count()].write(&mut writer);
+        }
+        writer.send();
+        thread::park_timeout(PAUSE);
+    }
+    clicks.iter_mut().for_each(|clicks| clicks.write_sentinel(&mut writer));
+    writer.finish();
+}
+
+/// Waits until there are more results than now.
+fn more_results(server: &Server, job: &StreamsJob, running: &mut Running, when: &str) {
+    let seen = job.output.entries_by(&mut server.wait());
+    running.until(when, || job.output.entries_by(&mut server.wait()) > seen);
+}
+
+#[test]
+fn restarts_with_persistence_lose_nothing_and_the_job_goes_on_by_itself() {
+    let restarts = number("TIDEMILL_RESTARTS", 5);
+    let mut own = OwnServer::persistent();
+    let server = own.server();
+    let space = server.space();
+    let input = Streams::new(&space, "clicks", 4);
+    let job = StreamsJob::new(&space, &input, "", EXACTLY_ONCE);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let producing = scope.spawn(|| produce(&input, &stop));
+        let stops = StopsWhenDropped(&stop);
+        let mut running = job.start(job.run(2, "200ms"), 10_000_000, "log");
+        for number in 1..=restarts {
+            more_results(&server, &job, &mut running, "results before the restart");
+            if number % 2 == 0 {
+                own.shut_down()
+            } else {
+                own.kill()
+            }
+            running.let_run(AWAY);
+            own.start();
+            let back = Instant::now();
+            more_results(&server, &job, &mut running, "results after the restart");
+            println!("restart {number}: results {:?} after Redis is back", back.elapsed());
+        }
+        drop(stops);
+        producing.join().unwrap();
+        let expected = Expected::of(&input).fired();
+        job.until_results(&mut running, expected.results());
+        running.signal("INT");
+        let (code, said) = running.wait();
+        assert_eq!(code, Some(0), "{said}");
+        let context = format!("{} clicks, {restarts} restarts", expected.records);
+        job.assert_outputs(&expected, &context);
+        assert_eq!(summary(&said)["ledgers"][0]["records_in"], expected.records, "{context}");
+        println!("{context}: {} results, each of them once", expected.results());
+    });
+}
+
+/// So that a test that fails does not wait for its producer.
+struct StopsWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
