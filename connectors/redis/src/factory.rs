@@ -7,7 +7,7 @@ use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
 use tidemill_core::{Error, Result};
 
-use crate::client;
+use crate::{client, sink};
 
 /// Makes sources and sinks of tables with `'connector' = 'redis-stream'`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -37,7 +37,8 @@ impl ConnectorFactory for RedisStreamFactory {
     }
 
     fn options(&self) -> Vec<OptionSpec> {
-        let own = [&client::config::OPTIONS[..], &STREAM].concat();
+        let sink = &sink::options::STREAM_OPTIONS;
+        let own = [&client::config::OPTIONS[..], &STREAM, sink].concat();
         own.into_iter().chain(tidemill_formats::options()).collect()
     }
 
@@ -45,8 +46,8 @@ impl ConnectorFactory for RedisStreamFactory {
         Err(Error::configuration("a table with 'connector' = 'redis-stream' is no source"))
     }
 
-    fn sink(&self, _table: &TableSpec) -> Result<Arc<dyn Sink>> {
-        Err(Error::configuration("a table with 'connector' = 'redis-stream' is no sink"))
+    fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(sink::options::stream(table)?))
     }
 }
 
@@ -56,14 +57,16 @@ impl ConnectorFactory for RedisFactory {
     }
 
     fn options(&self) -> Vec<OptionSpec> {
-        client::config::OPTIONS.to_vec()
+        let own = [&client::config::OPTIONS[..], &sink::options::STRUCTURE_OPTIONS].concat();
+        own.into_iter().chain(tidemill_formats::options()).collect()
     }
 
     fn source(&self, _table: &TableSpec) -> Result<Arc<dyn Source>> {
-        Err(Error::configuration("a table with 'connector' = 'redis' is no source"))
+        let message = "'redis' is written, not read: to read a stream, use 'redis-stream'";
+        Err(Error::option("connector", message))
     }
 
-    fn sink(&self, _table: &TableSpec) -> Result<Arc<dyn Sink>> {
-        Err(Error::configuration("a table with 'connector' = 'redis' is no sink"))
+    fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(sink::options::structure(table)?))
     }
 }

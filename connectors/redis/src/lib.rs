@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`client`] | where Redis is, connections, errors: what source and sink share |
 //! | [`factory`] | the connectors `redis-stream` and `redis` of SQL |
+//! | [`sink`] | structures and streams that results are written to |
 //! | [`streams`] | names of streams: `orders:{0..7}` |
 //!
 //! This crate knows entries, keys and formats; of windows, checkpoints and jobs it knows what the
@@ -13,6 +14,8 @@
 
 pub mod client;
 pub mod factory;
+pub mod sink;
 pub mod streams;
 
 pub use factory::{RedisFactory, RedisStreamFactory};
+pub use sink::{DeliveryGuarantee, Redis, RedisSink};

@@ -1,0 +1,1 @@
+//! Sinks against a real server.
