@@ -1,1 +1,0 @@
-//! Tests of streams: real clients over real sockets.
