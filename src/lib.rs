@@ -62,6 +62,7 @@ pub use tidemill_kafka as kafka;
 pub use tidemill_memory as memory;
 pub use tidemill_operators as operators;
 pub use tidemill_print as print;
+pub use tidemill_redis as redis;
 pub use tidemill_runtime as runtime;
 pub use tidemill_sql as sql;
 pub use tidemill_websocket as websocket;
@@ -88,6 +89,7 @@ pub mod prelude {
     pub use tidemill_memory::{MemorySink, MemorySource};
     pub use tidemill_operators::RetryPolicy;
     pub use tidemill_print::{Blackhole, Print};
+    pub use tidemill_redis::{Redis, RedisSink};
     pub use tidemill_websocket::{WebSocket, WebSocketSink};
 
     pub use crate::expr::{TIMESTAMP, collect, count, schema};

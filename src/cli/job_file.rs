@@ -99,6 +99,8 @@ pub fn connectors() -> Vec<Arc<dyn ConnectorFactory>> {
         Arc::new(tidemill_kafka::UpsertKafkaFactory),
         Arc::new(tidemill_print::PrintFactory::new(stdout, stderr)),
         Arc::new(tidemill_print::BlackholeFactory),
+        Arc::new(tidemill_redis::RedisFactory),
+        Arc::new(tidemill_redis::RedisStreamFactory),
         Arc::new(tidemill_websocket::WebSocketFactory),
     ]
 }
