@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use tidemill_core::graph::{Edge, Graph, NodeKind, Port, Routing, TimeAttribute};
+use tidemill_core::graph::{
+    Buffer, BufferCapacity, Edge, Graph, NodeKind, Port, Routing, TimeAttribute,
+};
 use tidemill_core::key::KEY_GROUPS;
 use tidemill_core::watermark::WatermarkStrategy;
 
@@ -83,6 +85,7 @@ fn details(kind: &NodeKind, checkpointed: bool) -> Vec<String> {
         }
         NodeKind::Source(source) => {
             let mut lines = vec![source.source.describe()];
+            lines.extend(buffer(&source.buffer));
             lines.extend(source.computed.as_ref().map(|computed| computed.describe()));
             lines.push(match &source.time {
                 TimeAttribute::None => "no time attribute".to_owned(),
@@ -101,6 +104,16 @@ fn details(kind: &NodeKind, checkpointed: bool) -> Vec<String> {
             lines
         }
     }
+}
+
+fn buffer(buffer: &Buffer) -> Option<String> {
+    let (which, capacity) = match buffer {
+        Buffer::Block => return None,
+        Buffer::DropOldest(capacity) => ("oldest", capacity),
+        Buffer::DropNewest(capacity) => ("newest", capacity),
+    };
+    let BufferCapacity { records, bytes } = capacity;
+    Some(format!("drops the {which} beyond {records} records or {bytes} bytes that wait"))
 }
 
 fn watermark(strategy: &WatermarkStrategy) -> String {

@@ -110,6 +110,13 @@ impl Job {
         self
     }
 
+    /// Holds at most so many bytes in queues, buffers, state and sinks: above that sources wait, and where
+    /// waiting cannot help the job ends with an error that says who holds most.
+    pub fn memory_budget(&mut self, bytes: usize) -> &mut Self {
+        self.settings.memory_budget = Some(bytes);
+        self
+    }
+
     /// Makes a checkpoint every `interval` under `url` (a folder, or the URL of an object store), and
     /// resumes from the newest one there. Dead letters are then kept beside the checkpoints, unless
     /// a source says otherwise.

@@ -82,6 +82,7 @@ pub mod prelude {
         approx_distinct, approx_percentile_cont, array_agg, avg, bool_and, bool_or, count_distinct,
         first_value, last_value, max, min, stddev, sum,
     };
+    pub use tidemill_core::graph::{Buffer, BufferCapacity};
     pub use tidemill_core::sink::Sink;
     pub use tidemill_core::source::Source;
     pub use tidemill_files::{FileSink, FileSource};

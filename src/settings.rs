@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use tidemill_core::table::parse_duration;
+use tidemill_core::table::{parse_bytes, parse_duration};
 use tidemill_core::{Error, Result};
 use tidemill_kafka::dead_letter::HeaderNames;
 use tidemill_runtime::{CheckpointSettings, JobSettings};
@@ -22,6 +22,10 @@ pub(crate) fn from_set(set: &BTreeMap<String, String>, file: &Path) -> Result<Jo
     let mut settings = JobSettings::named(name.unwrap_or_else(|| "job".to_owned()));
     if let Some(text) = get("parallelism.default") {
         settings.shards = text.parse().map_err(|_| bad(text, "parallelism.default", "a number"))?;
+    }
+    if let Some(text) = get("memory.budget") {
+        let bytes = parse_bytes(text).ok_or_else(|| bad(text, "memory.budget", "a size"))?;
+        settings.memory_budget = Some(bytes);
     }
     let interval = checkpoint_interval(set)?;
     settings.checkpoints =

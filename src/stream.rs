@@ -11,9 +11,10 @@ use datafusion_expr::Expr;
 use parking_lot::Mutex;
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{
-    Alignment, Edge, Graph, NodeId, NodeKind, Port, Routing, SinkNode, TimeAttribute,
+    Alignment, Buffer, Edge, Graph, NodeId, NodeKind, Port, Routing, SinkNode, TimeAttribute,
 };
 use tidemill_core::operator::OperatorFactory;
+use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::Sink;
 use tidemill_core::time::micros;
 use tidemill_core::window::WindowSpec;
@@ -106,6 +107,15 @@ impl Stream {
         self
     }
 
+    /// What becomes of this source's records that come faster than they are processed. If not said, they are
+    /// not read before there is room for them.
+    #[must_use]
+    pub fn buffer(self, buffer: Buffer) -> Self {
+        let result = self.with_source(|source| source.buffer = buffer);
+        self.keep(result);
+        self
+    }
+
     /// Sources of the same `group` wait for their slowest split: one that is more than `max_drift` of
     /// event time ahead of it is not read until it has come up.
     #[must_use]
@@ -134,7 +144,7 @@ impl Stream {
                 Ok(())
             }
             _ => Err(Error::configuration(
-                "event_time(), on_error(), rate_limit() and align() belong right behind source()",
+                "event_time(), on_error(), rate_limit(), buffer() and align() belong right behind source()",
             )),
         }
     }
@@ -206,7 +216,13 @@ impl Stream {
 
     /// Sends the rows to a sink that metrics, checkpoints and `explain` call `name`.
     pub fn sink_named(self, name: &str, sink: impl Sink + 'static) {
-        let kind = NodeKind::Sink(SinkNode::new(Arc::new(sink)));
+        self.sink_with(name, sink, RetrySettings::default());
+    }
+
+    /// Sends the rows to a sink called `name`, whose calls that fail for a while are made again as
+    /// `retry` says.
+    pub fn sink_with(self, name: &str, sink: impl Sink + 'static, retry: RetrySettings) {
+        let kind = NodeKind::Sink(SinkNode { sink: Arc::new(sink), retry });
         self.draft.lock().graph.add(name, vec![self.edge()], kind);
     }
 
@@ -283,7 +299,11 @@ impl Windowed {
         let node = draft.graph.add(&name, edges, NodeKind::Keyed(Arc::new(aggregate)));
         if let Some(late) = late {
             let edge = Edge { from: node, port: Port::Late, routing: Routing::Local };
-            draft.graph.add(format!("{name}-late"), vec![edge], NodeKind::Sink(SinkNode::new(late)));
+            draft.graph.add(
+                format!("{name}-late"),
+                vec![edge],
+                NodeKind::Sink(SinkNode::new(late)),
+            );
         }
         drop(draft);
         Stream { node, port: Port::Main, time: Some("window_time".to_owned()), ..stream }

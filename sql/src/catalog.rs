@@ -12,9 +12,9 @@ use datafusion_expr::logical_plan::LogicalPlan;
 use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr as SqlExpr};
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::graph::Alignment;
-use tidemill_core::graph::RowFunction;
+use tidemill_core::graph::{Alignment, Buffer, RowFunction};
 use tidemill_core::interceptor::{Interceptor, around_sink, around_source};
+use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, Options, TableSpec};
@@ -23,6 +23,7 @@ use tidemill_core::watermark::WatermarkStrategy;
 use tidemill_core::{Error, ErrorKind};
 
 use crate::diagnostic::{Fallible, Problem};
+use crate::flow;
 use crate::interval;
 use crate::statement::{ColumnKind, TableDeclaration};
 use crate::token::{Name, is_word, parse_expr, span_of};
@@ -82,8 +83,11 @@ pub(crate) struct Table {
     /// The column declared `AS PROCTIME()`.
     pub processing_time: Option<usize>,
     pub rate_limit: Option<u64>,
+    pub buffer: Buffer,
     pub alignment: Option<Alignment>,
     pub on_error: OnError,
+    /// How a sink is called again.
+    pub retry: RetrySettings,
     interceptors: Vec<Arc<dyn Interceptor>>,
     factory: Arc<dyn ConnectorFactory>,
     options: Vec<(Name, Name)>,
@@ -91,11 +95,17 @@ pub(crate) struct Table {
     sink: OnceLock<Result<Arc<dyn Sink>, Problem>>,
 }
 
-/// Options that every source table takes, whatever its connector.
-const COMMON: [&str; 9] = [
+/// Options that every table takes, whatever its connector: for reading it, and for writing it.
+const COMMON: [&str; 15] = [
     "connector",
     "interceptors",
     "rate-limit",
+    "buffer.policy",
+    "buffer.capacity.records",
+    "buffer.capacity.bytes",
+    "sink.breaker.threshold",
+    "sink.breaker.pause",
+    "sink.retry.deadline",
     "on-error",
     "scan.watermark.idle-timeout",
     "scan.watermark.alignment.group",
@@ -156,6 +166,8 @@ impl Table {
             watermark,
             processing_time,
             rate_limit: common.rate_limit,
+            buffer: common.buffer,
+            retry: common.retry,
             alignment: common.alignment,
             on_error: common.on_error,
             interceptors: common.interceptors,
@@ -306,6 +318,8 @@ fn table_spec(declaration: &TableDeclaration, of_source: bool) -> Fallible<Table
 
 struct CommonOptions {
     rate_limit: Option<u64>,
+    buffer: Buffer,
+    retry: RetrySettings,
     on_error: OnError,
     idle_after: Option<Duration>,
     max_future: i64,
@@ -334,7 +348,17 @@ fn common_options(options: &Options, defaults: &Defaults<'_>) -> Result<CommonOp
     let idle_after = idle_after.filter(|duration| !duration.is_zero());
     let alignment = alignment(options)?;
     let interceptors = interceptors(options, defaults.interceptors)?;
-    Ok(CommonOptions { rate_limit, on_error, idle_after, max_future, alignment, interceptors })
+    let (buffer, retry) = (flow::buffer(options)?, flow::retry(options)?);
+    Ok(CommonOptions {
+        rate_limit,
+        buffer,
+        retry,
+        on_error,
+        idle_after,
+        max_future,
+        alignment,
+        interceptors,
+    })
 }
 
 /// `'interceptors' = 'a, b'`.

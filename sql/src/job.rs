@@ -233,6 +233,7 @@ impl Job<'_> {
         for (table, nodes) in std::mem::take(&mut self.inserts) {
             let sink = table.sink();
             let Some(sink) = self.problems.take(sink) else { continue };
+            let sink = SinkNode { sink, retry: table.retry };
             let graph = &mut self.lowering.graph;
             let input = match nodes.as_slice() {
                 [only] => *only,
@@ -244,7 +245,7 @@ impl Job<'_> {
                 }
             };
             let name = table.name.text.clone();
-            let node = graph.add(name.clone(), vec![Edge::local(input)], NodeKind::Sink(SinkNode::new(sink)));
+            let node = graph.add(name.clone(), vec![Edge::local(input)], NodeKind::Sink(sink));
             planned.push(PlannedInsert { table: name, node });
         }
         planned

@@ -25,6 +25,7 @@ mod catalog;
 mod context;
 mod diagnostic;
 mod explain_error;
+mod flow;
 mod functions;
 mod interval;
 mod job;

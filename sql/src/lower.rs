@@ -19,7 +19,7 @@ use datafusion_expr::logical_plan::{
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CastExpr, Column as PhysicalColumn};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, TokenWithSpan};
-use tidemill_core::graph::{Buffer, Edge, Graph, NodeId, NodeKind, Port, SourceNode, TimeAttribute};
+use tidemill_core::graph::{Edge, Graph, NodeId, NodeKind, Port, SourceNode, TimeAttribute};
 use tidemill_operators::{Filter, Projection, RowOperator, Union};
 
 use crate::catalog::Table;
@@ -169,7 +169,7 @@ impl Query<'_> {
             computed: table.computed.clone(),
             time,
             rate_limit: table.rate_limit,
-            buffer: Buffer::Block,
+            buffer: table.buffer,
             on_error: table.on_error,
             alignment: table.alignment.clone(),
         };

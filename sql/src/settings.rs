@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_core::table::parse_duration;
+use tidemill_core::table::{parse_bytes, parse_duration};
 
 use crate::diagnostic::{Fallible, Problem};
 use crate::token::Name;
 
 /// Settings and what their values are.
-const KNOWN: [(&str, Value); 10] = [
+const KNOWN: [(&str, Value); 11] = [
     ("dead-letters", Value::Text),
     ("dead-letters.delivery-guarantee", Value::Text),
     ("dead-letters.headers", Value::Text),
     ("execution.checkpointing.dir", Value::Text),
     ("execution.checkpointing.interval", Value::Duration),
     ("execution.runtime-mode", Value::One("streaming")),
+    ("memory.budget", Value::Bytes),
     ("parallelism.default", Value::Count),
     ("pipeline.name", Value::Text),
     ("table.exec.source.idle-timeout", Value::Duration),
@@ -26,6 +27,7 @@ enum Value {
     Text,
     Duration,
     Count,
+    Bytes,
     One(&'static str),
 }
 
@@ -52,6 +54,9 @@ pub(crate) fn check(key: &str, value: &str) -> Result<(), Wrong> {
         }
         Value::Count if !value.parse::<u32>().is_ok_and(|count| count > 0) => {
             wrong("is not a positive number")
+        }
+        Value::Bytes if parse_bytes(value).is_none_or(|bytes| bytes == 0) => {
+            wrong("is not a size: write '512 mb'")
         }
         Value::One(only) if !value.eq_ignore_ascii_case(only) => {
             wrong(&format!("is not supported: it can only be '{only}'"))

@@ -127,6 +127,7 @@ impl BenchArgs {
             let file = JobFileArgs {
                 job: path.to_owned(),
                 parallelism: Some(*threads),
+                memory: None,
                 checkpoint_dir: self.checkpoints.clone(),
                 checkpoint_interval: None,
                 fresh: true,

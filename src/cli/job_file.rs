@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tidemill_core::dead_letter::OnError;
-use tidemill_core::table::{ConnectorFactory, parse_duration};
+use tidemill_core::table::{ConnectorFactory, parse_bytes, parse_duration};
 use tidemill_core::{Error, Result};
 use tidemill_print::Console;
 use tidemill_runtime::{CheckpointSettings, JobSettings, StartFrom};
@@ -26,6 +26,9 @@ pub struct JobFileArgs {
     /// Shards (threads) [default: cores].
     #[arg(long, value_name = "N")]
     pub parallelism: Option<usize>,
+    /// Hold at most so much in queues, state and sinks: 512mb, 4gb [default: no limit].
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub memory: Option<usize>,
     /// Make checkpoints under this folder or URL, and resume from the newest one there.
     #[arg(long, value_name = "URL")]
     pub checkpoint_dir: Option<String>,
@@ -81,6 +84,11 @@ pub struct LoadedJob {
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| format!("'{text}' is not a duration: write 10s or 500ms"))
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let parsed = parse_bytes(text).filter(|bytes| *bytes > 0);
+    parsed.ok_or_else(|| format!("'{text}' is not a size: write 512mb or 4gb"))
 }
 
 pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
@@ -168,6 +176,7 @@ impl JobFileArgs {
     fn settings(&self, set: &BTreeMap<String, String>) -> Result<JobSettings> {
         let mut settings = settings::from_set(set, &self.job)?;
         settings.shards = self.parallelism.unwrap_or(settings.shards);
+        settings.memory_budget = self.memory.or(settings.memory_budget);
         let interval =
             self.checkpoint_interval.map_or_else(|| settings::checkpoint_interval(set), Ok)?;
         let url = settings.checkpoints.map(|checkpoints| checkpoints.url);

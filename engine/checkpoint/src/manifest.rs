@@ -85,6 +85,9 @@ pub struct SplitState {
     pub ended: bool,
     /// How many records were read from it, since the job's first epoch.
     pub records: u64,
+    /// Records of them that were dropped, since they came faster than they were processed.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// The state of one operator on one shard.

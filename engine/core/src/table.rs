@@ -139,7 +139,8 @@ impl Options {
         self.get(name)
             .map(|text| {
                 parse_bytes(text).ok_or_else(|| {
-                    let message = format!("option '{name}' = '{text}' is not a size: write '64 mb'");
+                    let message =
+                        format!("option '{name}' = '{text}' is not a size: write '64 mb'");
                     Error::option(name, message)
                 })
             })

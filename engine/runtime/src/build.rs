@@ -19,9 +19,13 @@ use tidemill_core::{Epoch, Error, EventTime, Result};
 
 use crate::align::Groups;
 use crate::delay::DelayRecorder;
-use crate::exchange::{Exchange, Gates};
+use crate::delivery::Delivery;
+use crate::exchange::{Exchange, Gates, LocalQueue};
+use crate::guard::{Attempts, Guard};
 use crate::job::{JobSettings, StartFrom};
 use crate::layout::{Layout, Role, StationPlan};
+use crate::link::{Blocked, Links};
+use crate::memory::{Memory, MemoryKind};
 use crate::offsets;
 use crate::rejects::Rejects;
 use crate::shard::{Control, Event, Outlet, Shard, ShardView, Slot, Target};
@@ -64,14 +68,17 @@ pub(crate) struct Builder<'a> {
     pub sinks_from: Epoch,
     pub barrier: Arc<Mutex<Barrier>>,
     pub events: Sender<Event>,
+    pub memory: Arc<Memory>,
+    /// How the writers of each sink are called again, by the sink's name.
+    pub guards: HashMap<String, Arc<Guard>>,
+    pub links: Links,
 }
 
 impl Builder<'_> {
-    pub fn build(self) -> Result<Built> {
+    pub fn build(&self) -> Result<Built> {
         let shards = self.settings.shards;
         let wakers: Vec<ShardWaker> = (0..shards).map(|_| ShardWaker::default()).collect();
-        let exchanges: Vec<Exchange> =
-            (0..self.layout.exchanges).map(|_| Exchange::new(&wakers)).collect();
+        let exchanges = self.exchanges(&wakers);
         let assigned = self.assign_splits()?;
         let delay = DelayRecorder::new();
         let shared = SourcesShared {
@@ -207,6 +214,15 @@ impl Builder<'_> {
         )))
     }
 
+    fn exchanges(&self, wakers: &[ShardWaker]) -> Vec<Exchange> {
+        let exchange = |number: usize| {
+            let link = self.layout.link_of(number);
+            let account = self.memory.account(MemoryKind::Queues, link);
+            Exchange::new(wakers, &account)
+        };
+        (0..self.layout.exchanges).map(exchange).collect()
+    }
+
     fn restored_splits(&self, node: &str) -> HashMap<SplitId, SplitState> {
         let sources = self.restored.iter().flat_map(|(_, manifest)| &manifest.sources);
         let of_node = sources.filter(|source| source.node == node);
@@ -232,6 +248,8 @@ impl Builder<'_> {
             rate: node.rate_limit.map(|rate| rate as f64 * share).filter(|rate| *rate > 0.0),
             live: shared.live[plan.node].clone(),
             pace: shared.groups.pace(node.alignment.as_ref()),
+            share,
+            account: self.memory.account(MemoryKind::Buffers, &plan.name),
         };
         let mut source = SourceStation::new(
             plan.name.clone(),
@@ -283,13 +301,20 @@ impl Builder<'_> {
             Role::Sink(sink) => {
                 let context = self.sink_context(plan, sink.retry, shard, waker);
                 let writer = sink.sink.writer(&context).map_err(|error| error.at(&plan.name))?;
-                Behavior::Sink { writer, staging: None }
+                let guard = self.guards[&plan.name].clone();
+                Behavior::Sink(Delivery::new(writer, Attempts::new(guard)))
             }
             Role::Source(_) => unreachable!("sources are no stations of this kind"),
         };
         let (name, barrier) = (plan.name.clone(), self.barrier.clone());
+        let kind = match behavior {
+            Behavior::Operator(_) => MemoryKind::State,
+            Behavior::Sink(_) => MemoryKind::Sinks,
+        };
+        let account = self.memory.account(kind, &plan.name);
+        let rejects = self.rejects(plan);
         let mut station =
-            Station::new(name, stats, behavior, self.rejects(plan), delay.clone(), barrier);
+            Station::new(name, stats, behavior, rejects, delay.clone(), barrier, account);
         station.counts_in = !matches!(plan.role, Role::Merger(_));
         station.counts_out = !matches!(plan.role, Role::Combiner(_));
         station.keeps_state = !matches!(plan.role, Role::Combiner(_));
@@ -348,7 +373,10 @@ impl Builder<'_> {
             for (input, from) in plan.inputs.iter().enumerate() {
                 let Slot::Station(station) = slot else { continue };
                 of_inputs.push(match from.exchange {
-                    None => station.add_inlet(input, Inlet::Local(Default::default())),
+                    None => {
+                        let account = self.memory.account(MemoryKind::Queues, &from.link);
+                        station.add_inlet(input, Inlet::Local(LocalQueue::new(account)))
+                    }
                     Some(exchange) => {
                         let exchange = &exchanges[exchange];
                         let inlets = exchange.channels.iter().enumerate().map(|(producer, to)| {
@@ -364,6 +392,9 @@ impl Builder<'_> {
         let outlets = self.layout.stations.iter().map(|plan| {
             let outlets = plan.outputs.iter().map(|output| Outlet {
                 port: output.port,
+                blocked: Blocked::new(
+                    self.links.of(&plan.name, &self.layout.stations[output.to].name),
+                ),
                 target: match &output.exchange {
                     None => Target::Local {
                         station: output.to,

@@ -14,24 +14,31 @@ use tidemill_checkpoint::files::StateLedger;
 use tidemill_checkpoint::manifest::Manifest;
 use tidemill_checkpoint::protocol::{Decision, Fact, Schedule};
 use tidemill_checkpoint::{CheckpointFolder, Coordinator};
-use tidemill_core::graph::{Graph, NodeKind};
+use tidemill_core::graph::{Graph, Node, NodeKind};
 use tidemill_core::operator::Barrier;
 use tidemill_core::sink::{SinkCommitter, Staged};
 use tidemill_core::source::SplitId;
 use tidemill_core::{Epoch, Error, ErrorKind, Result};
 
 use crate::build::{Builder, Built, ShardHandle};
+use crate::commit::CommitterThread;
 use crate::discover::Discovery;
 use crate::epoch::EpochInProgress;
+use crate::guard::Guard;
 use crate::job::{CrashPoint, JobSettings};
 use crate::layout::Layout;
+use crate::link::Links;
+use crate::memory::{Account, Memory, MemoryKind, Pressure, Relief, Sight};
 use crate::metrics;
 use crate::recover::{self, Recovered};
-use crate::shard::{Command, Control, Event, Shard};
+use crate::shard::{Command, Control, Event, Shard, message_of};
 use crate::status::{Changing, CheckpointStatus, JobSummary, Phase, Shared};
 
 /// How often rates and metrics are brought up to date.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often memory is looked at where there is a budget for it.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a publication of unknown outcome is tried again.
 const PUBLISH_ATTEMPTS: usize = 5;
@@ -41,7 +48,13 @@ pub(crate) struct SinkRun {
     pub name: String,
     /// What the sink says of itself.
     pub writes: String,
-    pub committer: Box<dyn SinkCommitter>,
+    /// Until it has a thread of its own.
+    pub committer: Option<Box<dyn SinkCommitter>>,
+    /// How the committer is called again.
+    pub guard: Arc<Guard>,
+    pub thread: Option<CommitterThread>,
+    /// What is staged and not committed.
+    pub held: Option<Account>,
     /// Staged output of abandoned epochs: it goes out with the next.
     pub carried: Vec<(usize, Staged)>,
 }
@@ -63,10 +76,24 @@ pub(crate) struct Run {
     inbox: Receiver<Event>,
     first_epoch: Epoch,
     epoch: Option<EpochInProgress>,
+    /// The epoch that exists and is not committed by all sinks.
+    committing: Option<Committing>,
+    /// The last epoch that was started, and the last that is committed.
+    started: Epoch,
+    committed: Epoch,
+    pressure: Pressure,
     ended: Vec<bool>,
-    waiting: Vec<Sender<Result<Epoch>>>,
+    /// Who wants a checkpoint, and of which epoch, once it is started.
+    waiting: Vec<(Option<Epoch>, Sender<Result<Epoch>>)>,
     /// The job was finished before this run: there is nothing to do.
     already_finished: bool,
+}
+
+/// An epoch on its way out.
+struct Committing {
+    epoch: EpochInProgress,
+    /// Sinks that have not committed it.
+    left: usize,
 }
 
 /// How the coordinator's loop came to its end.
@@ -83,8 +110,12 @@ impl Run {
         events: Sender<Event>,
         inbox: Receiver<Event>,
     ) -> Result<Self> {
-        let Recovered { folder, manifest, first_epoch, sinks_from, sinks } =
+        let Recovered { folder, manifest, first_epoch, sinks_from, mut sinks } =
             recover::recover(&graph, &settings)?;
+        let memory = Memory::new(settings.memory_budget);
+        for sink in &mut sinks {
+            sink.held = Some(memory.account(MemoryKind::Sinks, &sink.name));
+        }
         let already_finished = manifest.as_ref().is_some_and(|manifest| manifest.finished);
         if let Some(manifest) = manifest.as_ref().filter(|manifest| !manifest.finished) {
             tracing::info!(job = %settings.name, epoch = manifest.epoch, "resumes from its checkpoint");
@@ -92,7 +123,7 @@ impl Run {
         let layout = Layout::new(&graph, settings.shards);
         let barrier = Barrier { epoch: first_epoch, full: true, checkpointed: folder.is_some() };
         let barrier = Arc::new(Mutex::new(barrier));
-        let built = Builder {
+        let builder = Builder {
             graph: &graph,
             settings: &settings,
             layout: &layout,
@@ -100,9 +131,15 @@ impl Run {
             sinks_from,
             barrier: barrier.clone(),
             events: events.clone(),
-        }
-        .build()?;
+            memory: memory.clone(),
+            guards: write_guards(&graph),
+            links: Links::default(),
+        };
+        let built = builder.build()?;
         let Built { shards, handles, stats, delay, splits } = built;
+        let guards = builder.guards.into_values();
+        let guards = guards.chain(sinks.iter().map(|sink| sink.guard.clone())).collect();
+        let links = builder.links;
         let clock = settings.clock.clone();
         let now = clock.elapsed();
         let interval = settings.checkpoints.as_ref().map(|c| c.interval);
@@ -121,6 +158,9 @@ impl Run {
             stats,
             views: handles.iter().map(|handle| handle.view.clone()).collect(),
             delay,
+            memory,
+            links,
+            guards,
             changing: Mutex::new(Changing {
                 phase: Phase::Running,
                 checkpoints,
@@ -151,6 +191,10 @@ impl Run {
             inbox,
             first_epoch,
             epoch: None,
+            committing: None,
+            started: first_epoch.saturating_sub(1),
+            committed: first_epoch.saturating_sub(1),
+            pressure: Pressure::default(),
             waiting: Vec::new(),
             already_finished,
         })
@@ -170,6 +214,7 @@ impl Run {
             self.shared.changing.lock().phase = Phase::Finished;
             return Ok(self.shared.summary());
         }
+        self.start_committers()?;
         let threads = self.start_shards()?;
         let known = |node: &str| self.splits[node].iter().flatten().cloned().collect();
         let interval = self.settings.discovery_interval;
@@ -185,6 +230,8 @@ impl Run {
             // A panic was caught inside and reported as an event.
             let _ = thread.join();
         }
+        // Nothing of this run may commit behind its end.
+        self.sinks.clear();
         metrics::publish(&self.shared);
         match outcome {
             Outcome::Done => Ok(self.shared.summary()),
@@ -194,6 +241,16 @@ impl Run {
                 Err(error)
             }
         }
+    }
+
+    fn start_committers(&mut self) -> Result<()> {
+        for (n, sink) in self.sinks.iter_mut().enumerate() {
+            let Some(committer) = sink.committer.take() else { continue };
+            let (clock, events) = (self.settings.clock.clone(), self.events.clone());
+            let guard = sink.guard.clone();
+            sink.thread = Some(CommitterThread::start(n, committer, guard, clock, events)?);
+        }
+        Ok(())
     }
 
     fn start_shards(&mut self) -> Result<Vec<JoinHandle<()>>> {
@@ -220,10 +277,12 @@ impl Run {
             }
             let due =
                 self.coordinator.wake_at().map_or(SAMPLE_INTERVAL, |at| at.saturating_sub(now));
-            let event = self.inbox.recv_timeout(due.min(SAMPLE_INTERVAL));
+            let longest =
+                if self.shared.memory.has_budget() { MEMORY_INTERVAL } else { SAMPLE_INTERVAL };
+            let event = self.inbox.recv_timeout(due.min(longest));
             let result = match event {
                 Ok(event) => self.take(event),
-                Err(RecvTimeoutError::Timeout) => self.learn(Fact::Tick),
+                Err(RecvTimeoutError::Timeout) => self.look_around(),
                 Err(RecvTimeoutError::Disconnected) => Err(Error::internal("all shards are gone")),
             };
             match result {
@@ -232,6 +291,36 @@ impl Run {
                 Err(error) => return Outcome::Failed(error),
             }
         }
+    }
+
+    /// Nothing has happened for a while: time has passed, and memory may be short.
+    fn look_around(&mut self) -> Result<bool> {
+        match self.relief() {
+            Relief::None => self.learn(Fact::Tick),
+            Relief::Checkpoint => {
+                tracing::info!(job = %self.settings.name, "memory is short: a checkpoint is made");
+                self.learn(Fact::Requested)
+            }
+            Relief::Impossible => Err(self.shared.memory.exhausted()),
+        }
+    }
+
+    /// What to do about memory. Nothing while time alone may relieve it: when the job drains, its sources
+    /// have ended, or windows fire by the wall clock.
+    fn relief(&mut self) -> Relief {
+        let memory = &self.shared.memory;
+        let is_running = self.shared.changing.lock().phase == Phase::Running;
+        if !memory.has_budget() || !is_running || self.shared.waits_for_the_clock() {
+            return Relief::None;
+        }
+        let under_way = memory.held(MemoryKind::Queues) + memory.held(MemoryKind::Buffers);
+        self.pressure.look(Sight {
+            over: memory.is_over() && !self.shared.sources_have_ended(),
+            quiet: under_way == 0,
+            records_in: self.shared.records_in(),
+            started: self.started,
+            committed: self.committed,
+        })
     }
 
     fn now(&self) -> Duration {
@@ -255,7 +344,7 @@ impl Run {
                 Ok(false)
             }
             Event::Command(Command::Checkpoint(reply)) => {
-                self.waiting.push(reply);
+                self.waiting.push((None, reply));
                 self.learn(Fact::Requested)
             }
             Event::Discovered { node, splits } => {
@@ -274,12 +363,27 @@ impl Run {
                 let Some(epoch) = &mut self.epoch else { return Ok(false) };
                 let facts =
                     epoch.take(cut, self.settings.shards, self.folder.as_ref(), &self.sinks);
+                self.weigh_staged();
                 for fact in facts {
                     if self.learn(fact)? {
                         return Ok(true);
                     }
                 }
                 Ok(false)
+            }
+            Event::Committed { sink, epoch, result } => self.sink_committed(sink, epoch, result),
+        }
+    }
+
+    /// Says how much staged output waits for its commit.
+    fn weigh_staged(&self) {
+        for (n, sink) in self.sinks.iter().enumerate() {
+            let of = |epoch: &EpochInProgress| epoch.staged_bytes(n);
+            let collected = self.epoch.as_ref().map_or(0, of);
+            let leaving = self.committing.as_ref().map_or(0, |c| of(&c.epoch));
+            let carried: usize = sink.carried.iter().map(|(_, staged)| staged.0.len()).sum();
+            if let Some(held) = &sink.held {
+                held.set(collected + leaving + carried);
             }
         }
     }
@@ -340,6 +444,8 @@ impl Run {
         let full = full || grown;
         *self.barrier.lock() = Barrier { epoch, full, checkpointed: self.folder.is_some() };
         self.epoch = Some(EpochInProgress::new(epoch, full, last, self.now()));
+        self.started = epoch;
+        self.waiting.iter_mut().for_each(|(wanted, _)| _ = wanted.get_or_insert(epoch));
         for handle in &self.handles {
             let sent = handle.control.send(Control::Epoch { epoch, last });
             sent.map_err(|_| Error::internal("a shard has died"))?;
@@ -390,21 +496,59 @@ impl Run {
         }
     }
 
-    /// The epoch exists: sinks commit it, sources tell the outside, old checkpoints go.
+    /// The epoch exists: sinks commit it, each on its thread.
     fn commit(&mut self, number: Epoch) -> Result<Vec<Fact>> {
         self.crashes(number, CrashPoint::BeforeCommit)?;
         let Some(mut epoch) = self.epoch.take() else {
             return Err(Error::internal(format!("epoch {number} is unknown")));
         };
-        let _traced = epoch.span.clone().entered();
-        let mut facts = Vec::new();
         for (n, sink) in self.sinks.iter_mut().enumerate() {
-            failpoint::hit(Point::BeforeCommit)?;
             let staged = epoch.staged(n, std::mem::take(&mut sink.carried));
-            sink.committer.commit(number, &staged).map_err(|error| error.at(&sink.name))?;
-            failpoint::hit(Point::AfterCommit)?;
-            facts.push(Fact::Committed { sink: n, epoch: number });
+            if let Some(thread) = &sink.thread {
+                thread.commit(number, staged)?;
+            }
         }
+        self.committing = Some(Committing { epoch, left: self.sinks.len() });
+        Ok(Vec::new())
+    }
+
+    /// A sink has committed an epoch, or cannot. True when the job is done.
+    fn sink_committed(&mut self, sink: usize, number: Epoch, result: Result<()>) -> Result<bool> {
+        if let Err(error) = result {
+            let what = if error.kind() == ErrorKind::Fenced {
+                ""
+            } else if self.folder.is_some() {
+                ". Nothing is lost: its results are in the checkpoint, and are committed when the job is \
+                 started again"
+            } else {
+                ", which the job has no checkpoints to repeat"
+            };
+            let kind = error.kind();
+            return Err(Error::new(
+                kind,
+                format!("epoch {number} is not committed: {error}{what}"),
+            ));
+        }
+        let Some(committing) = &mut self.committing else { return Ok(false) };
+        committing.epoch.delivered(sink);
+        committing.left -= 1;
+        if committing.left > 0 {
+            self.weigh_staged();
+            return Ok(false);
+        }
+        self.committed_by_all(number)?;
+        for sink in 0..self.sinks.len() {
+            if self.learn(Fact::Committed { sink, epoch: number })? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sources tell the outside, old checkpoints go, and who asked for it hears of it.
+    fn committed_by_all(&mut self, number: Epoch) -> Result<()> {
+        let Some(Committing { epoch, .. }) = self.committing.take() else { return Ok(()) };
+        let _traced = epoch.span.clone().entered();
         self.crashes(number, CrashPoint::AfterCommit)?;
         for node in self.shared.graph.nodes() {
             if let NodeKind::Source(source) = &node.kind
@@ -413,17 +557,25 @@ impl Run {
                 source.source.checkpointed(number, &epoch.offsets(&node.name))?;
             }
         }
+        self.committed = number;
+        self.weigh_staged();
         self.clean_up();
-        for waiting in self.waiting.drain(..) {
-            // Whoever asked may have gone.
-            let _ = waiting.send(Ok(number));
-        }
+        self.answer(number, || Ok(number));
         if epoch.last {
             let all_ended = self.ended.iter().all(|ended| *ended);
             let phase = if all_ended { Phase::Finished } else { Phase::Stopped };
             self.shared.changing.lock().phase = phase;
         }
-        Ok(facts)
+        Ok(())
+    }
+
+    /// Answers those who wanted a checkpoint that is in this epoch.
+    fn answer(&mut self, epoch: Epoch, answer: impl Fn() -> Result<Epoch>) {
+        let is_due = |(wanted, _): &mut (Option<Epoch>, _)| wanted.is_some_and(|e| e <= epoch);
+        for (_, waiting) in self.waiting.extract_if(.., is_due) {
+            // Whoever asked may have gone.
+            let _ = waiting.send(answer());
+        }
     }
 
     /// Old checkpoints that cannot be deleted now will be at the next attempt.
@@ -455,12 +607,21 @@ impl Run {
         {
             tracing::warn!(%error, epoch = number, "files of an abandoned checkpoint are still there");
         }
-        for waiting in self.waiting.drain(..) {
-            // Whoever asked may have gone.
-            let _ = waiting.send(Err(Error::external(format!("the checkpoint failed: {reason}"))));
-        }
+        self.weigh_staged();
+        self.answer(number, || Err(Error::external(format!("the checkpoint failed: {reason}"))));
         Ok(Vec::new())
     }
+}
+
+/// How the writers of each sink are called again.
+fn write_guards(graph: &Graph) -> HashMap<String, Arc<Guard>> {
+    let guard = |node: &Node| match &node.kind {
+        NodeKind::Sink(sink) => {
+            Some((node.name.clone(), Guard::new(&node.name, "write", sink.retry)))
+        }
+        _ => None,
+    };
+    graph.nodes().iter().filter_map(guard).collect()
 }
 
 /// Publishes; a publication of unknown outcome is repeated, which is harmless.
@@ -482,11 +643,7 @@ fn run_shard(id: usize, shard: Shard, events: &Sender<Event>) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,
         Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
+            let text = message_of(&*panic);
             Error::internal(format!("shard {id} panicked: {text}"))
         }
     };

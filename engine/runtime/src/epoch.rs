@@ -38,6 +38,8 @@ pub(crate) struct EpochInProgress {
     /// For each sink: what its writers handed over, and where that is kept.
     staged: BTreeMap<usize, Vec<(usize, Staged)>>,
     staged_refs: BTreeMap<usize, Vec<StagedRef>>,
+    /// Bytes that sinks are committing.
+    leaving: BTreeMap<usize, usize>,
     cut_shards: usize,
     /// Why it cannot be published. Said when all shards have passed its barrier: only then may
     /// another follow.
@@ -57,6 +59,7 @@ impl EpochInProgress {
             counts: BTreeMap::new(),
             staged: BTreeMap::new(),
             staged_refs: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             cut_shards: 0,
             failed: None,
         }
@@ -209,7 +212,22 @@ impl EpochInProgress {
     /// What a sink has to commit: what abandoned epochs left behind, then this one's.
     pub fn staged(&mut self, sink: usize, carried: Vec<(usize, Staged)>) -> Vec<Staged> {
         let own = self.staged.remove(&sink).unwrap_or_default();
-        carried.into_iter().chain(own).map(|(_, staged)| staged).collect()
+        let staged: Vec<Staged> =
+            carried.into_iter().chain(own).map(|(_, staged)| staged).collect();
+        self.leaving.insert(sink, staged.iter().map(|staged| staged.0.len()).sum());
+        staged
+    }
+
+    /// A sink has committed its part.
+    pub fn delivered(&mut self, sink: usize) {
+        self.leaving.remove(&sink);
+    }
+
+    /// Bytes that a sink has staged and not committed.
+    pub fn staged_bytes(&self, sink: usize) -> usize {
+        let staged = self.staged.get(&sink).into_iter().flatten();
+        let here: usize = staged.map(|(_, staged)| staged.0.len()).sum();
+        here + self.leaving.get(&sink).copied().unwrap_or_default()
     }
 
     /// The epoch is abandoned: its staged output goes out with the next.

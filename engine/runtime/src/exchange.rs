@@ -14,6 +14,7 @@ use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
 use tidemill_core::{Element, EventTime, Result, key, time};
 
+use crate::memory::{Account, rows_bytes};
 use crate::waker::ShardWaker;
 
 /// Elements that a channel between two shards holds before its producer waits.
@@ -25,6 +26,46 @@ pub(crate) struct Envelope {
     pub element: Element,
     /// Nanoseconds since the job started.
     pub cause: u64,
+    /// What its rows weigh.
+    bytes: usize,
+}
+
+impl Envelope {
+    pub fn new(element: Element, cause: u64) -> Self {
+        let bytes = match &element {
+            Element::Batch(batch) => rows_bytes(&batch.rows),
+            _ => 0,
+        };
+        Self { element, cause, bytes }
+    }
+}
+
+/// A queue between two stations of a shard. Its bound is kept by the shard, which runs a station only
+/// while there is room behind it.
+pub(crate) struct LocalQueue {
+    queue: VecDeque<Envelope>,
+    account: Account,
+}
+
+impl LocalQueue {
+    pub fn new(account: Account) -> Self {
+        Self { queue: VecDeque::new(), account }
+    }
+
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn push(&mut self, envelope: Envelope) {
+        self.account.add(envelope.bytes);
+        self.queue.push_back(envelope);
+    }
+
+    pub fn pop(&mut self) -> Option<Envelope> {
+        let envelope = self.queue.pop_front()?;
+        self.account.subtract(envelope.bytes);
+        Some(envelope)
+    }
 }
 
 /// A bounded queue from one shard to another.
@@ -34,11 +75,12 @@ pub(crate) struct Channel {
     len: AtomicUsize,
     producer: ShardWaker,
     consumer: ShardWaker,
+    account: Account,
 }
 
 impl Channel {
-    fn new(producer: ShardWaker, consumer: ShardWaker) -> Self {
-        Self { queue: Mutex::default(), len: AtomicUsize::new(0), producer, consumer }
+    fn new(producer: ShardWaker, consumer: ShardWaker, account: Account) -> Self {
+        Self { queue: Mutex::default(), len: AtomicUsize::new(0), producer, consumer, account }
     }
 
     pub fn has_room(&self) -> bool {
@@ -50,6 +92,7 @@ impl Channel {
     }
 
     pub fn push(&self, envelope: Envelope) {
+        self.account.add(envelope.bytes);
         let mut queue = self.queue.lock();
         queue.push_back(envelope);
         self.len.store(queue.len(), Ordering::Release);
@@ -67,6 +110,9 @@ impl Channel {
         let has_room = queue.len() < CHANNEL_CAPACITY;
         self.len.store(queue.len(), Ordering::Release);
         drop(queue);
+        if let Some(envelope) = &envelope {
+            self.account.subtract(envelope.bytes);
+        }
         if was_full && has_room {
             self.producer.wake();
         }
@@ -150,10 +196,12 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub fn new(wakers: &[ShardWaker]) -> Self {
-        let to_all = |from: &ShardWaker| {
-            wakers.iter().map(|to| Arc::new(Channel::new(from.clone(), to.clone()))).collect()
+    /// An exchange whose queues are accounted for in `account`.
+    pub fn new(wakers: &[ShardWaker], account: &Account) -> Self {
+        let channel = |from: &ShardWaker, to: &ShardWaker| {
+            Arc::new(Channel::new(from.clone(), to.clone(), account.clone()))
         };
+        let to_all = |from: &ShardWaker| wakers.iter().map(|to| channel(from, to)).collect();
         Self {
             channels: wakers.iter().map(to_all).collect(),
             gate: Arc::new(IdleGate::new(wakers.len())),

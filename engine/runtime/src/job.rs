@@ -27,6 +27,8 @@ pub struct JobSettings {
     pub linger: Duration,
     /// How often unbounded sources are asked whether they have new splits.
     pub discovery_interval: Duration,
+    /// How many bytes the job may hold in queues, buffers, state and sinks; `None`: no limit.
+    pub memory_budget: Option<usize>,
     /// Where and how often checkpoints are made; `None`: never.
     pub checkpoints: Option<CheckpointSettings>,
     /// The job's clock.
@@ -93,6 +95,7 @@ impl JobSettings {
             batch_rows: 8192,
             linger: Duration::from_millis(10),
             discovery_interval: Duration::from_secs(10),
+            memory_budget: None,
             checkpoints: None,
             clock: Arc::new(SystemClock::default()),
             machine_output: false,
@@ -105,6 +108,9 @@ impl JobSettings {
         if self.shards == 0 || self.shards > shards_max {
             let message = format!("parallelism {} must be from 1 to {shards_max}", self.shards);
             return Err(Error::option("parallelism.default", message));
+        }
+        if self.memory_budget == Some(0) {
+            return Err(Error::option("memory.budget", "a job cannot do without any memory"));
         }
         if self.batch_rows == 0 {
             return Err(Error::configuration("a batch must have room for at least one row"));

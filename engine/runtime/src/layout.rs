@@ -47,6 +47,8 @@ pub(crate) enum Role {
 pub(crate) struct InputPlan {
     /// The exchange it comes through, if not from a station on the same shard.
     pub exchange: Option<usize>,
+    /// The nodes at both ends, for people.
+    pub link: String,
 }
 
 /// Where an output goes.
@@ -88,6 +90,12 @@ impl Layout {
         layout
     }
 
+    /// The nodes at both ends of an exchange, for people.
+    pub fn link_of(&self, exchange: usize) -> &str {
+        let mut inputs = self.stations.iter().flat_map(|station| &station.inputs);
+        inputs.find(|input| input.exchange == Some(exchange)).map_or("", |input| &input.link)
+    }
+
     fn add(&mut self, graph: &Graph, id: NodeId, node: &Node, shards: usize) -> StationId {
         let role = match &node.kind {
             NodeKind::Source(source) => Role::Source(source.clone()),
@@ -119,7 +127,9 @@ impl Layout {
             (self.exchanges - 1, keys)
         });
         let input = self.stations[to].inputs.len();
-        self.stations[to].inputs.push(InputPlan { exchange: exchange.as_ref().map(|(n, _)| *n) });
+        let link = format!("{} to {}", self.stations[from].name, self.stations[to].name);
+        let plan = InputPlan { exchange: exchange.as_ref().map(|(n, _)| *n), link };
+        self.stations[to].inputs.push(plan);
         self.stations[from].outputs.push(OutputPlan { port, to, input, exchange });
     }
 }

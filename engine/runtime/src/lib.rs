@@ -14,14 +14,20 @@
 #![deny(missing_docs)]
 
 mod align;
+mod backlog;
 mod build;
+mod commit;
 mod coordinate;
 mod delay;
+mod delivery;
 mod discover;
 mod epoch;
 mod exchange;
+mod guard;
 pub mod job;
 mod layout;
+mod link;
+mod memory;
 mod metrics;
 mod offsets;
 mod query;
@@ -40,6 +46,8 @@ pub use delay::EmitDelay;
 pub use job::{
     CheckpointSettings, Crash, CrashPoint, JobControl, JobHandle, JobSettings, StartFrom, start,
 };
+pub use link::LinkStatus;
+pub use memory::{MemoryKind, MemoryStatus};
 pub use source::SplitStatus;
 pub use stats::{Counts, Ledger};
-pub use status::{CheckpointStatus, JobStatus, JobSummary, NodeStatus, Phase};
+pub use status::{BreakerStatus, CheckpointStatus, JobStatus, JobSummary, NodeStatus, Phase};

@@ -4,10 +4,15 @@
 //! |---|---|---|
 //! | `tidemill_records_in_total`, `tidemill_records_out_total` | counter | job, operator, shard |
 //! | `tidemill_records_counted_total`, `tidemill_records_late_total`, `tidemill_records_filtered_total`, `tidemill_records_dead_letters_total` | counter | job, operator, shard |
+//! | `tidemill_records_dropped_total` | counter | job, source, split |
 //! | `tidemill_queue_depth`, `tidemill_state_bytes`, `tidemill_watermark_lag_seconds` | gauge | job, operator, shard |
 //! | `tidemill_busy_ratio`, `tidemill_backpressured_ratio`, `tidemill_idle_ratio` | gauge | job, shard |
 //! | `tidemill_split_watermark_lag_seconds`, `tidemill_split_records_total` | gauge, counter | job, operator, shard, split |
 //! | `tidemill_split_lag_records`, `tidemill_split_lag_seconds` | gauge | job, operator, shard, split, against: `position` (what is read next) or `committed` (what the outside was told) |
+//! | `tidemill_link_blocked_seconds_total` | gauge that only grows | job, from, to: seconds that `from` had something and `to` had no room, summed over shards |
+//! | `tidemill_memory_bytes` | gauge | job, kind: `queues`, `buffers`, `state`, `sinks` |
+//! | `tidemill_memory_budget_bytes` | gauge | job; only with a budget |
+//! | `tidemill_circuit_breaker_state` | gauge: 0 closed, 1 open, 2 half open | job, sink, calls: `write` or `commit`; those of sinks with I/O of their own: sink; of functions: job, function |
 //! | `tidemill_emit_delay_seconds` | gauge | job, quantile |
 //! | `tidemill_checkpoint_duration_seconds`, `tidemill_checkpoint_age_seconds`, `tidemill_checkpoint_bytes`, `tidemill_checkpoint_epoch` | gauge | job |
 //! | `tidemill_checkpoints_completed_total`, `tidemill_checkpoints_abandoned_total` | counter | job |
@@ -34,6 +39,7 @@ pub(crate) fn publish(shared: &Shared) {
     }
     publish_shards(shared);
     publish_splits(shared);
+    publish_flow(shared);
     publish_job(shared);
 }
 
@@ -87,6 +93,9 @@ fn publish_splits(shared: &Shared) {
             &[("operator", &split.source), ("shard", &shard), ("split", split.split.as_str())],
         );
         counter!("tidemill_split_records_total", labels.clone()).absolute(split.records);
+        let (source, id) = (("source", split.source.as_str()), ("split", split.split.as_str()));
+        let of_source = self::labels(shared, &[source, id]);
+        counter!("tidemill_records_dropped_total", of_source).absolute(split.dropped);
         if let Some(lag) = lag_seconds(shared, split.watermark) {
             gauge!("tidemill_split_watermark_lag_seconds", labels.clone()).set(lag);
         }
@@ -94,6 +103,24 @@ fn publish_splits(shared: &Shared) {
             publish_lag(&labels, "position", lag.position);
             lag.committed.into_iter().for_each(|lag| publish_lag(&labels, "committed", lag));
         }
+    }
+}
+
+fn publish_flow(shared: &Shared) {
+    for link in shared.links.status() {
+        let labels = labels(shared, &[("from", &link.from), ("to", &link.to)]);
+        gauge!("tidemill_link_blocked_seconds_total", labels).set(link.blocked_seconds);
+    }
+    let memory = shared.memory.status();
+    for (kind, bytes) in memory.kinds {
+        gauge!("tidemill_memory_bytes", labels(shared, &[("kind", kind)])).set(bytes as f64);
+    }
+    if let Some(budget) = memory.budget {
+        gauge!("tidemill_memory_budget_bytes", labels(shared, &[])).set(budget as f64);
+    }
+    for guard in &shared.guards {
+        let labels = labels(shared, &[("sink", &guard.sink), ("calls", guard.calls)]);
+        gauge!("tidemill_circuit_breaker_state", labels).set(f64::from(guard.state() as u32));
     }
 }
 

@@ -7,9 +7,12 @@ use tidemill_checkpoint::query::{Changes, VERSION};
 use tidemill_checkpoint::recovery::{Recovery, SinkFact, SinkStep, resolve};
 use tidemill_core::graph::{Graph, NodeKind, Port, SinkNode};
 use tidemill_core::sink::SinkContext;
+use tidemill_core::time::Clock;
 use tidemill_core::{Epoch, Error, Result};
 
+use crate::commit::until_done;
 use crate::coordinate::SinkRun;
+use crate::guard::Guard;
 use crate::job::{JobSettings, StartFrom};
 use crate::offsets;
 use crate::query::query;
@@ -53,7 +56,8 @@ pub(crate) fn recover(graph: &Graph, settings: &JobSettings) -> Result<Recovered
     let restored = recovery.manifest.as_ref().map(|manifest| manifest.epoch);
     let sinks_from = restored.map_or(recovery.next_epoch, |restored| restored + 1);
     let mut sinks = open_committers(graph, settings, sinks_from)?;
-    let first_epoch = commit_again(&mut sinks, folder.as_ref(), &recovery)?;
+    let clock = settings.clock.as_ref();
+    let first_epoch = commit_again(&mut sinks, folder.as_ref(), &recovery, clock)?;
     let manifest = recovery.manifest.map(|manifest| {
         if from_offsets { offsets::without_state(graph, manifest) } else { manifest }
     });
@@ -107,7 +111,17 @@ fn open_committers(graph: &Graph, settings: &JobSettings, from: Epoch) -> Result
             };
             let committer = sink.committer(&context).map_err(|error| error.at(&node.name))?;
             let (name, writes) = (node.name.clone(), sink.describe());
-            sinks.push(SinkRun { name, writes, committer, carried: Vec::new() });
+            let guard = Guard::new(&name, "commit", *retry);
+            let (committer, carried) = (Some(committer), Vec::new());
+            sinks.push(SinkRun {
+                name,
+                writes,
+                committer,
+                guard,
+                carried,
+                thread: None,
+                held: None,
+            });
         }
     }
     Ok(sinks)
@@ -118,10 +132,15 @@ fn commit_again(
     sinks: &mut [SinkRun],
     folder: Option<&CheckpointFolder>,
     recovery: &Recovery,
+    clock: &dyn Clock,
 ) -> Result<Epoch> {
     let mut facts = Vec::new();
     for sink in sinks.iter_mut() {
-        let committed = sink.committer.committed().map_err(|error| error.at(&sink.name))?;
+        let SinkRun { committer, guard, .. } = sink;
+        let committed = match committer {
+            Some(committer) => until_done(guard, clock, || committer.committed())?,
+            None => None,
+        };
         facts.push(SinkFact { node: sink.name.clone(), committed });
     }
     let resolution = resolve(recovery, &facts);
@@ -137,8 +156,10 @@ fn commit_again(
                 for reference in state.iter().flat_map(|state| &state.staged) {
                     staged.push(folder.read_staged(reference)?);
                 }
-                let result = sink.committer.commit(manifest.epoch, &staged);
-                result.map_err(|error| error.at(node))?;
+                let SinkRun { committer, guard, .. } = sink;
+                if let Some(committer) = committer {
+                    until_done(guard, clock, || committer.commit(manifest.epoch, &staged))?;
+                }
             }
             (SinkStep::Ahead { committed }, _, _) => tracing::warn!(
                 sink = node,

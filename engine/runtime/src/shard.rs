@@ -19,6 +19,7 @@ use tidemill_core::{Batch, Element, Epoch, Error, Result};
 use tracing::trace_span;
 
 use crate::exchange::{Channel, Envelope, route};
+use crate::link::Blocked;
 use crate::rejects::Emitted;
 use crate::source::{SourceStation, SplitStatus};
 use crate::station::{Cut, Inlet, LOCAL_CAPACITY, Station};
@@ -48,6 +49,8 @@ pub(crate) enum Event {
     Cut(ShardCut),
     /// Every station has seen the end of its input.
     Ended(usize),
+    /// A sink has committed an epoch, or cannot.
+    Committed { sink: usize, epoch: Epoch, result: Result<()> },
     /// A source has splits that nobody reads yet.
     Discovered { node: String, splits: Vec<SplitId> },
     /// The job cannot go on.
@@ -88,6 +91,8 @@ pub(crate) enum Slot {
 pub(crate) struct Outlet {
     pub port: Port,
     pub target: Target,
+    /// For how long it was full.
+    pub blocked: Blocked,
 }
 
 /// The receiving end of an outlet.
@@ -128,6 +133,10 @@ pub(crate) struct Shard {
     reading: bool,
     ended: bool,
     cut: Option<PendingCut>,
+    /// Sources that are read whether there is room behind them or not.
+    dropping: Vec<usize>,
+    /// Stations that something holds up.
+    blocked: Vec<bool>,
 }
 
 /// An epoch that is being cut.
@@ -151,7 +160,10 @@ impl Shard {
         readers: ReaderContext,
     ) -> Self {
         let (reading, ended, cut) = (true, false, None);
+        let drops = |n: &usize| matches!(&slots[*n], Slot::Source(source) if source.drops());
         Self {
+            dropping: (0..slots.len()).filter(drops).collect(),
+            blocked: vec![false; slots.len()],
             id,
             slots,
             outlets,
@@ -218,13 +230,22 @@ impl Shard {
         Ok(true)
     }
 
-    /// One step of the furthest station downstream that can take one.
+    /// One step of the furthest station downstream that can take one; before it, sources that drop are
+    /// read, however busy the shard is.
     fn step(&mut self) -> Result<bool> {
         let now = nanos(self.clock.elapsed());
+        let filled = self.fill_buffers()?;
         let mut emitted = Emitted::new();
         for n in (0..self.slots.len()).rev() {
             if !self.has_room(n) {
+                self.blocked[n] = self.blocked[n] || self.wants_room(n);
+                if self.blocked[n] {
+                    self.measure_blocked(n, now);
+                }
                 continue;
+            }
+            if std::mem::take(&mut self.blocked[n]) {
+                self.measure_blocked(n, now);
             }
             let cause = match &mut self.slots[n] {
                 Slot::Source(source) => {
@@ -243,17 +264,49 @@ impl Shard {
                 return Ok(true);
             }
         }
-        Ok(false)
+        Ok(filled)
+    }
+
+    fn fill_buffers(&mut self) -> Result<bool> {
+        let mut filled = false;
+        for at in 0..self.dropping.len() {
+            let n = self.dropping[at];
+            let Slot::Source(source) = &mut self.slots[n] else { continue };
+            let mut emitted = Emitted::new();
+            let now = self.clock.elapsed();
+            filled |= source.fill(self.reading, now, &mut emitted)?;
+            self.send(n, emitted, nanos(now))?;
+        }
+        Ok(filled)
+    }
+
+    /// Whether a station has something for those behind it.
+    fn wants_room(&self, slot: usize) -> bool {
+        match &self.slots[slot] {
+            Slot::Source(source) => source.has_more(self.reading),
+            Slot::Station(station) => !station.finished && station.has_input(),
+        }
+    }
+
+    fn measure_blocked(&mut self, slot: usize, now: u64) {
+        for n in 0..self.outlets[slot].len() {
+            let full = !self.outlet_has_room(&self.outlets[slot][n]);
+            self.outlets[slot][n].blocked.is(full, now);
+        }
     }
 
     fn has_room(&self, slot: usize) -> bool {
-        self.outlets[slot].iter().all(|outlet| match &outlet.target {
+        self.outlets[slot].iter().all(|outlet| self.outlet_has_room(outlet))
+    }
+
+    fn outlet_has_room(&self, outlet: &Outlet) -> bool {
+        match &outlet.target {
             Target::Local { station, inlet } => match &self.slots[*station] {
                 Slot::Station(station) => station.inlets[*inlet].len() < LOCAL_CAPACITY,
                 Slot::Source(_) => true,
             },
             Target::Exchange { channels, .. } => channels.iter().all(|channel| channel.has_room()),
-        })
+        }
     }
 
     /// Sends what a step emitted: rows to the outlets of their port, everything else to all.
@@ -268,7 +321,7 @@ impl Shard {
                     Target::Local { station, inlet } => {
                         let Slot::Station(station) = &mut self.slots[*station] else { continue };
                         if let Inlet::Local(queue) = &mut station.inlets[*inlet] {
-                            queue.push_back(Envelope { element: element.clone(), cause });
+                            queue.push(Envelope::new(element.clone(), cause));
                         }
                     }
                     Target::Exchange { channels, keys } => {
@@ -297,15 +350,17 @@ impl Shard {
         for (n, slot) in self.slots.iter_mut().enumerate() {
             done.push(matches!(slot, Slot::Source(_)));
             let Slot::Source(source) = slot else { continue };
-            source.end_epoch(epoch);
+            let mut emitted = Emitted::new();
+            source.end_epoch(epoch, &mut emitted)?;
             report.splits.push((source.name.clone(), source.split_states()));
             *report.counts.entry(source.name.clone()).or_default() += source.stats.counts();
             if !source.finished {
-                reading.push(n);
+                emitted.push((Port::Main, Element::Barrier(epoch)));
+                reading.push((n, emitted));
             }
         }
-        for source in reading {
-            self.send(source, vec![(Port::Main, Element::Barrier(epoch))], cause)?;
+        for (source, emitted) in reading {
+            self.send(source, emitted, cause)?;
         }
         self.cut = Some(PendingCut { report, done });
         Ok(())
@@ -323,10 +378,11 @@ impl Shard {
             let Slot::Station(station) = &mut self.slots[n] else { continue };
             // A station whose inputs have all ended sees no barrier: all it did is in this epoch.
             if station.finished && station.cut.is_none() && upstream_done {
-                if station.poll_staging(&mut emitted)?.is_none() {
+                let now = nanos(self.clock.elapsed());
+                if station.poll_staging(now, &mut emitted)?.is_none() {
                     station.take_cut(&mut emitted)?;
                 }
-                station.poll_staging(&mut emitted)?;
+                station.poll_staging(now, &mut emitted)?;
             }
             if let Some((_, cut)) = station.cut.take_if(|(e, _)| *e == pending.report.epoch) {
                 *pending.report.counts.entry(station.name.clone()).or_default() +=
@@ -358,8 +414,8 @@ impl Shard {
                     return Err(Error::internal(format!("{name} gets rows behind its barrier")));
                 }
                 let Inlet::Local(queue) = &mut station.inlets[inlet] else { continue };
-                queue.push_back(Envelope { element: element.clone(), cause });
-                queue.push_back(Envelope { element: Element::End, cause });
+                queue.push(Envelope::new(element.clone(), cause));
+                queue.push(Envelope::new(Element::End, cause));
                 station.finished = false;
             }
         }
@@ -382,7 +438,9 @@ impl Shard {
         let _ = self.events.send(event);
     }
 
-    fn publish_view(&self) {
+    fn publish_view(&mut self) {
+        let now = nanos(self.clock.elapsed());
+        self.outlets.iter_mut().flatten().for_each(|outlet| outlet.blocked.tell(now));
         let mut splits = Vec::new();
         for slot in &self.slots {
             match slot {
@@ -396,9 +454,10 @@ impl Shard {
     }
 
     fn park(&self, now: Duration) {
-        let due = self.slots.iter().filter_map(|slot| match slot {
-            Slot::Source(source) => source.due(self.reading),
-            Slot::Station(_) => None,
+        // Who has no room is woken when there is some.
+        let due = self.slots.iter().enumerate().filter_map(|(n, slot)| match slot {
+            Slot::Source(source) if source.drops() || self.has_room(n) => source.due(self.reading),
+            _ => None,
         });
         let wait = due.min().map_or(PARK_MAX, |due| due.saturating_sub(now)).min(PARK_MAX);
         let blocked = self.slots.iter().enumerate().any(|(n, slot)| match slot {
@@ -430,16 +489,22 @@ fn send_to_owners(
         Element::Batch(batch) => {
             for (shard, rows) in route(&batch.rows, keys, channels.len())? {
                 let element = Element::Batch(Batch::new(rows));
-                channels[shard].push(Envelope { element, cause });
+                channels[shard].push(Envelope::new(element, cause));
             }
         }
         other => {
             for channel in channels {
-                channel.push(Envelope { element: other.clone(), cause });
+                channel.push(Envelope::new(other.clone(), cause));
             }
         }
     }
     Ok(())
+}
+
+/// What a panic said.
+pub(crate) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -20,7 +20,9 @@ use tidemill_core::watermark::{SplitWatermark, WatermarkMerge};
 use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Result};
 
 use crate::align::Pace;
+use crate::backlog::{Backlog, Dropped, Entry, Records, Waiting};
 use crate::exchange::Gates;
+use crate::memory::{Account, letters_bytes, rows_bytes};
 use crate::rate::RateLimiter;
 use crate::rejects::{Emitted, Rejects};
 use crate::stats::StationStats;
@@ -49,6 +51,12 @@ pub(crate) struct SourceStation {
     /// Splits that have not ended, of this source on all shards.
     live: Arc<AtomicUsize>,
     pace: Pace,
+    /// What is read and not judged, where the source drops records rather than wait.
+    backlog: Option<Backlog>,
+    /// What the backlog weighs.
+    account: Account,
+    /// Reads so far, to give every split its turn.
+    turns: u64,
     idle: bool,
     pub finished: bool,
 }
@@ -61,10 +69,16 @@ struct Split {
     offset: Offset,
     watermark: SplitWatermark,
     records: u64,
+    /// Records that were read, and dropped for want of room.
+    dropped: u64,
+    /// When it was read last, in turns.
+    turn: u64,
     /// When it may be read again.
     due: Duration,
     /// Nothing was there at the last read, and this tells when something is.
     awaits: bool,
+    /// When nothing was there the last time.
+    silent_at: Duration,
     signal: Arc<SplitSignal>,
     /// When its last row came.
     last_row: Duration,
@@ -91,6 +105,12 @@ impl Split {
         let ready = || self.awaits && self.signal.ready.load(Ordering::Acquire);
         self.reader.is_some() && (self.due <= now || ready())
     }
+
+    /// Whether it had nothing when it was asked, so long after its last row. A split that is not asked, since
+    /// there is no room behind it, is not silent.
+    fn is_silent(&self, after: Duration) -> bool {
+        self.reader.is_some() && self.awaits && self.silent_at >= self.last_row + after
+    }
 }
 
 /// What can be told of a split from outside.
@@ -108,6 +128,8 @@ pub struct SplitStatus {
     pub watermark: Option<EventTime>,
     /// Records read.
     pub records: u64,
+    /// Records of them that were dropped, since they came faster than they were processed.
+    pub dropped: u64,
     /// Units read and units in all, where the source knows.
     pub progress: Option<(u64, u64)>,
     /// How far it is behind its end, where the source can tell.
@@ -130,6 +152,10 @@ pub(crate) struct SourceSettings {
     /// Splits that have not ended, of this source on all shards.
     pub live: Arc<AtomicUsize>,
     pub pace: Pace,
+    /// This shard's part of the source.
+    pub share: f64,
+    /// What its backlog weighs.
+    pub account: Account,
 }
 
 impl SourceStation {
@@ -152,6 +178,9 @@ impl SourceStation {
             grows: !node.source.is_bounded(),
             live: settings.live,
             pace: settings.pace,
+            backlog: Backlog::new(node.buffer, settings.share),
+            account: settings.account,
+            turns: 0,
             batch_rows: settings.batch_rows,
             linger: settings.linger,
             clock: settings.clock,
@@ -192,6 +221,9 @@ impl SourceStation {
         self.limiter = rate
             .filter(|rate| *rate > 0.0)
             .map(|rate| RateLimiter::new(rate, self.clock.elapsed()));
+        if let Some(backlog) = &mut self.backlog {
+            backlog.set_share(share);
+        }
         for id in splits {
             self.add_split(id, None, &ReaderContext { discovered: true, ..context.clone() })?;
             tracing::info!(source = self.name, split = %id, "a new split is read from its beginning");
@@ -235,8 +267,11 @@ impl SourceStation {
             offset,
             watermark: state.map_or_else(SplitWatermark::default, |state| state.watermark),
             records: state.map_or(0, |state| state.records),
+            dropped: state.map_or(0, |state| state.dropped),
+            turn: 0,
             due: now,
             awaits: false,
+            silent_at: Duration::ZERO,
             signal,
             last_row: now,
             held: false,
@@ -245,25 +280,41 @@ impl SourceStation {
         Ok(())
     }
 
-    /// Reads one batch from the split that is furthest behind, where one may be read now.
+    /// Whether it is read although there is no room behind it.
+    pub fn drops(&self) -> bool {
+        self.backlog.is_some()
+    }
+
+    /// Whether it has rows for those behind it, or may have.
+    pub fn has_more(&self, reading: bool) -> bool {
+        match &self.backlog {
+            Some(backlog) => !backlog.is_empty(),
+            None => reading && self.splits.iter().any(|split| split.reader.is_some()),
+        }
+    }
+
+    /// Reads one batch into the backlog of a source that drops, where one may be read now. Every split
+    /// has its turn.
+    pub fn fill(&mut self, reading: bool, now: Duration, emitted: &mut Emitted) -> Result<bool> {
+        let next = self.readable(now).min_by_key(|n| self.splits[*n].turn);
+        self.read_next(next, reading, now, emitted)
+    }
+
+    /// Judges one batch: of the split that is furthest behind, where one may be read now, or the first of
+    /// the backlog.
     pub fn step(&mut self, reading: bool, emitted: &mut Emitted) -> Result<bool> {
         if self.finished {
             return Ok(false);
         }
         let now = self.clock.elapsed();
-        let allowed = self.allowed_rows(now);
         self.align(now);
-        let next = (0..self.splits.len())
-            .filter(|n| self.splits[*n].is_due(now) && !self.splits[*n].held)
-            .min_by_key(|n| self.split_watermark(*n));
-        let stepped = match next {
-            Some(n) if reading && allowed > 0 => {
-                self.read_split(n, allowed, now, emitted)?;
-                true
-            }
-            _ => false,
+        let stepped = if self.drops() {
+            self.take_waiting(emitted)?
+        } else {
+            let next = self.readable(now).min_by_key(|n| self.split_watermark(*n));
+            self.read_next(next, reading, now, emitted)?
         };
-        let told = self.tell_time(now, emitted);
+        let told = self.tell_time(emitted);
         if self.has_ended() {
             self.finished = true;
             self.pace.publish(END_OF_TIME);
@@ -274,12 +325,34 @@ impl SourceStation {
         Ok(stepped || told)
     }
 
+    fn readable(&self, now: Duration) -> impl Iterator<Item = usize> {
+        let may_be = move |n: &usize| self.splits[*n].is_due(now) && !self.splits[*n].held;
+        (0..self.splits.len()).filter(may_be)
+    }
+
+    fn read_next(
+        &mut self,
+        split: Option<usize>,
+        reading: bool,
+        now: Duration,
+        emitted: &mut Emitted,
+    ) -> Result<bool> {
+        let Some(n) = split else { return Ok(false) };
+        let allowed = self.allowed_rows(now);
+        if !reading || allowed == 0 || self.account.is_over() {
+            return Ok(false);
+        }
+        self.read_split(n, allowed, now, emitted)?;
+        Ok(true)
+    }
+
     /// Whether nothing will come any more. A shard without splits may still get some, as long as
     /// the source has any that go on.
     fn has_ended(&self) -> bool {
         let may_grow =
             self.grows && self.splits.is_empty() && self.live.load(Ordering::Relaxed) > 0;
-        !may_grow && self.splits.iter().all(|split| split.reader.is_none())
+        let waits = self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
+        !may_grow && !waits && self.splits.iter().all(|split| split.reader.is_none())
     }
 
     /// Tells its alignment group how far it has come, and holds the splits that are too far ahead.
@@ -306,16 +379,22 @@ impl SourceStation {
         }
     }
 
-    /// The epoch ends here for this source.
-    pub fn end_epoch(&mut self, epoch: Epoch) {
+    /// The epoch ends here for this source: what is read belongs to it.
+    pub fn end_epoch(&mut self, epoch: Epoch, emitted: &mut Emitted) -> Result<()> {
+        if self.take_waiting(emitted)? {
+            while self.take_waiting(emitted)? {}
+            self.tell_time(emitted);
+        }
         self.rejects.epoch = epoch + 1;
+        Ok(())
     }
 
     /// When there may be something to do again, if nothing wakes the shard before.
     pub fn due(&self, reading: bool) -> Option<Duration> {
         let now = self.clock.elapsed();
         let open = self.splits.iter().filter(|split| split.reader.is_some());
-        let read = open.clone().map(|split| split.due).filter(|_| reading).min();
+        let may_read = reading && !self.account.is_over();
+        let read = open.clone().map(|split| split.due).filter(|_| may_read).min();
         let limited = self.limiter.as_ref().map(|limiter| limiter.next(now));
         let read = read.map(|due| limited.map_or(due, |limited| due.max(limited)));
         let idle_after = self.idle_after();
@@ -335,6 +414,7 @@ impl SourceStation {
             watermark: split.watermark,
             ended: split.reader.is_none(),
             records: split.records,
+            dropped: split.dropped,
         };
         self.splits.iter().map(state).collect()
     }
@@ -348,6 +428,7 @@ impl SourceStation {
             offset: split.offset.clone(),
             watermark: Some(self.split_watermark(n)).filter(|watermark| *watermark > i64::MIN),
             records: split.records,
+            dropped: split.dropped,
             progress: split.reader.as_ref().and_then(|reader| reader.progress()),
             lag: split.reader.as_ref().and_then(|reader| reader.lag()),
             idle: self.merge.is_idle(n),
@@ -384,6 +465,8 @@ impl SourceStation {
     ) -> Result<()> {
         let split = &mut self.splits[n];
         let Some(reader) = &mut split.reader else { return Ok(()) };
+        self.turns += 1;
+        split.turn = self.turns;
         // Whatever is signalled from here on may come behind what this read finds.
         split.signal.ready.store(false, Ordering::Release);
         let read =
@@ -393,6 +476,7 @@ impl SourceStation {
             Read::Pending => {
                 split.due = now + self.linger.max(POLL_MIN);
                 split.awaits = !reader.waits();
+                split.silent_at = now;
                 // Rows are there, and only cannot be had yet: time must not pass them by.
                 if !split.awaits {
                     split.last_row = now;
@@ -401,8 +485,10 @@ impl SourceStation {
             }
             Read::End => {
                 split.reader = None;
-                self.live.fetch_sub(1, Ordering::Relaxed);
-                self.merge.end(n);
+                match &mut self.backlog {
+                    Some(backlog) => backlog.push_end(n),
+                    None => self.end_split(n),
+                }
             }
             Read::Batch(batch) => {
                 let records = batch.rows.num_rows() + batch.dead_letters.len() + batch.skipped;
@@ -417,10 +503,46 @@ impl SourceStation {
                     limiter.take(records);
                 }
                 self.wake(n, emitted);
-                self.take(n, batch, emitted)?;
+                let ReadBatch { rows, dead_letters, records, .. } = batch;
+                let origin = Origin { split: self.splits[n].id.clone(), records, rows: None };
+                let batch = Batch { rows, floor: None, origin: Some(origin) };
+                match self.drops() {
+                    true => self.keep(n, batch, dead_letters),
+                    false => self.take(n, batch, dead_letters, emitted)?,
+                }
             }
         }
         Ok(())
+    }
+
+    fn end_split(&mut self, n: usize) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.merge.end(n);
+    }
+
+    /// Puts records into the backlog, as far as there is room.
+    fn keep(&mut self, n: usize, batch: Batch, letters: Vec<DeadLetter>) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let bytes = rows_bytes(&batch.rows) + letters_bytes(&letters);
+        for Dropped { split, records } in backlog.push(n, Records::new(batch, letters, bytes)) {
+            self.splits[split].dropped += records as u64;
+            self.stats.add(Fate::Dropped, records);
+        }
+        self.account.set(backlog.bytes());
+    }
+
+    /// Judges what has waited longest in the backlog, where anything has.
+    fn take_waiting(&mut self, emitted: &mut Emitted) -> Result<bool> {
+        let Some(backlog) = &mut self.backlog else { return Ok(false) };
+        let Some(Entry { split, waiting }) = backlog.pop() else { return Ok(false) };
+        self.account.set(backlog.bytes());
+        match waiting {
+            Waiting::Records(Records { batch, letters, .. }) => {
+                self.take(split, batch, letters, emitted)?;
+            }
+            Waiting::End => self.end_split(split),
+        }
+        Ok(true)
     }
 
     /// Rows come from a silent split: the shard starts at what has been promised without it.
@@ -434,11 +556,13 @@ impl SourceStation {
     }
 
     /// From records to rows: computed columns, time, dead letters.
-    fn take(&mut self, n: usize, read: ReadBatch, emitted: &mut Emitted) -> Result<()> {
-        let id = self.splits[n].id.clone();
-        let mut letters = read.dead_letters;
-        let origin = Origin { split: id, records: read.records, rows: None };
-        let mut batch = Batch { rows: read.rows, floor: None, origin: Some(origin) };
+    fn take(
+        &mut self,
+        n: usize,
+        mut batch: Batch,
+        mut letters: Vec<DeadLetter>,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
         if let Some(computed) = &self.node.computed {
             batch = match computed.apply(&batch.rows) {
                 Ok(rows) => batch.with_rows(rows),
@@ -496,14 +620,15 @@ impl SourceStation {
     }
 
     /// Emits the shard's watermark where it has risen, and idleness where it has set in.
-    fn tell_time(&mut self, now: Duration, emitted: &mut Emitted) -> bool {
+    fn tell_time(&mut self, emitted: &mut Emitted) -> bool {
         if let TimeAttribute::Processing { .. } = self.node.time {
             let wall = self.clock.now();
             (0..self.splits.len()).for_each(|n| self.merge.advance(n, wall));
         }
         if let Some(after) = self.idle_after() {
+            let waits = |n| self.backlog.as_ref().is_some_and(|backlog| backlog.holds(n));
             for (n, split) in self.splits.iter().enumerate() {
-                if split.reader.is_some() && now >= split.last_row + after {
+                if split.is_silent(after) && !waits(n) {
                     self.merge.idle(n);
                 }
             }

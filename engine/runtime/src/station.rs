@@ -3,21 +3,22 @@
 //! It takes one element at a time, in order. Watermarks are merged over its inputs; a barrier is
 //! aligned: an input that has delivered it waits until all others have.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidemill_core::graph::Port;
 use tidemill_core::operator::{Barrier, Operator, Progress, StateChange};
-use tidemill_core::sink::{SinkWriter, Staged};
+use tidemill_core::sink::Staged;
 use tidemill_core::time::END_OF_TIME;
 use tidemill_core::watermark::WatermarkMerge;
 use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Result};
 
 use crate::delay::DelayRecorder;
-use crate::exchange::{Channel, Envelope, Gates, IdleGate};
+use crate::delivery::{Delivery, Staging};
+use crate::exchange::{Channel, Envelope, Gates, IdleGate, LocalQueue};
+use crate::memory::Account;
 use crate::rejects::{Emitted, Rejects, StepOutput};
 use crate::stats::{Counts, StationStats};
 
@@ -27,7 +28,7 @@ pub(crate) const LOCAL_CAPACITY: usize = 2;
 /// A station's input queue.
 pub(crate) enum Inlet {
     /// From a station of the same shard.
-    Local(VecDeque<Envelope>),
+    Local(LocalQueue),
     /// From a shard (its number) through an exchange.
     Remote { channel: Arc<Channel>, gate: Arc<IdleGate>, producer: usize },
 }
@@ -35,7 +36,7 @@ pub(crate) enum Inlet {
 impl Inlet {
     fn pop(&mut self) -> Option<Envelope> {
         match self {
-            Self::Local(queue) => queue.pop_front(),
+            Self::Local(queue) => queue.pop(),
             Self::Remote { channel, .. } => channel.pop(),
         }
     }
@@ -51,7 +52,7 @@ impl Inlet {
 /// What runs at a station.
 pub(crate) enum Behavior {
     Operator(Box<dyn Operator>),
-    Sink { writer: Box<dyn SinkWriter>, staging: Option<Epoch> },
+    Sink(Delivery),
 }
 
 /// What a station hands over for an epoch.
@@ -94,6 +95,8 @@ pub(crate) struct Station {
     pub cut: Option<(Epoch, Cut)>,
     /// The counters at the last cut.
     pub counts_at_cut: Counts,
+    /// What it holds: an operator its state, a sink what it has not delivered.
+    account: Account,
 }
 
 impl Station {
@@ -104,6 +107,7 @@ impl Station {
         rejects: Rejects,
         delay: DelayRecorder,
         barrier: Arc<Mutex<Barrier>>,
+        account: Account,
     ) -> Self {
         Self {
             name,
@@ -128,6 +132,7 @@ impl Station {
             keeps_state: true,
             cut: None,
             counts_at_cut: Counts::default(),
+            account,
         }
     }
 
@@ -163,37 +168,67 @@ impl Station {
         if self.finished {
             return Ok(None);
         }
-        if let Some(staged) = self.poll_staging(emitted)? {
+        if let Some(staged) = self.poll_staging(now, emitted)? {
             return Ok((staged || !emitted.is_empty()).then_some(now));
         }
         if let Some(watermark) = self.raising {
             self.continue_raising(watermark, emitted)?;
             return Ok(Some(self.delay.cause));
         }
-        let next = self.next_element()?;
-        self.take_refused(emitted)?;
-        let Some((inlet, envelope)) = next else {
-            return Ok((!emitted.is_empty()).then_some(now));
+        if let Behavior::Sink(sink) = &mut self.behavior {
+            let is_ready = sink.is_ready(Duration::from_nanos(now))?;
+            self.take_refused(emitted)?;
+            if !is_ready {
+                return Ok((!emitted.is_empty()).then_some(now));
+            }
+        }
+        let cause = match self.take_again() {
+            Some((batch, cause)) => {
+                self.delay.cause = cause;
+                self.write(batch, now)?;
+                cause
+            }
+            None => {
+                let Some((inlet, envelope)) = self.next_element() else {
+                    return Ok((!emitted.is_empty()).then_some(now));
+                };
+                self.delay.cause = envelope.cause;
+                self.accept(inlet, envelope.element, now, emitted)?;
+                envelope.cause
+            }
         };
-        self.delay.cause = envelope.cause;
-        self.accept(inlet, envelope.element, now, emitted)?;
         self.take_refused(emitted)?;
-        Ok(Some(envelope.cause))
+        self.take_measure();
+        Ok(Some(cause))
+    }
+
+    /// The batch that the sink did not take the last time.
+    fn take_again(&mut self) -> Option<(Batch, u64)> {
+        let Behavior::Sink(sink) = &mut self.behavior else { return None };
+        sink.again.take()
+    }
+
+    /// Says how much it holds now.
+    fn take_measure(&self) {
+        match &self.behavior {
+            Behavior::Operator(operator) => {
+                let bytes = operator.state_bytes();
+                self.stats.state_bytes.store(bytes as u64, Ordering::Relaxed);
+                self.account.set(bytes);
+            }
+            Behavior::Sink(sink) => self.account.set(sink.buffered_bytes()),
+        }
     }
 
     /// Whether something waits at an input that is not blocked by a barrier.
     pub fn has_input(&self) -> bool {
         self.raising.is_some()
+            || matches!(&self.behavior, Behavior::Sink(sink) if sink.again.is_some())
             || (0..self.inlets.len()).any(|n| !self.aligned[n] && self.inlets[n].len() > 0)
     }
 
     /// The next element of the inputs in turn, where one may be taken.
-    fn next_element(&mut self) -> Result<Option<(usize, Envelope)>> {
-        if let Behavior::Sink { writer, .. } = &mut self.behavior
-            && writer.poll_ready()?.is_pending()
-        {
-            return Ok(None);
-        }
+    fn next_element(&mut self) -> Option<(usize, Envelope)> {
         let inlets = self.inlets.len();
         for n in 0..inlets {
             let inlet = (self.next_inlet + n) % inlets;
@@ -202,10 +237,10 @@ impl Station {
             }
             if let Some(envelope) = self.inlets[inlet].pop() {
                 self.next_inlet = inlet + 1;
-                return Ok(Some((inlet, envelope)));
+                return Some((inlet, envelope));
             }
         }
-        Ok(None)
+        None
     }
 
     fn accept(
@@ -275,25 +310,30 @@ impl Station {
         now: u64,
         emitted: &mut Emitted,
     ) -> Result<()> {
-        match &mut self.behavior {
-            Behavior::Sink { writer, .. } => {
-                self.delay.record(now, batch.len());
-                writer.write(&batch)?;
-                self.stats.add_out(batch.len());
-                Ok(())
-            }
-            Behavior::Operator(operator) => {
-                let mut out = StepOutput {
-                    name: &self.name,
-                    stats: &self.stats,
-                    rejects: &self.rejects,
-                    counts_out: self.counts_out,
-                    emitted,
-                };
-                operator.process(self.input_of[inlet], batch, &mut out)
-            }
+        let Behavior::Operator(operator) = &mut self.behavior else {
+            return self.write(batch, now);
+        };
+        let mut out = StepOutput {
+            name: &self.name,
+            stats: &self.stats,
+            rejects: &self.rejects,
+            counts_out: self.counts_out,
+            emitted,
+        };
+        operator
+            .process(self.input_of[inlet], batch, &mut out)
+            .map_err(|error| error.at(&self.name))
+    }
+
+    /// Gives a batch to the sink, which keeps it for another time where it cannot be written now.
+    fn write(&mut self, batch: Batch, now: u64) -> Result<()> {
+        let Behavior::Sink(sink) = &mut self.behavior else { return Ok(()) };
+        let rows = batch.len();
+        if sink.write(batch, self.delay.cause, Duration::from_nanos(now))? {
+            self.delay.record(now, rows);
+            self.stats.add_out(rows);
         }
-        .map_err(|error| error.at(&self.name))
+        Ok(())
     }
 
     /// Raises the merged watermark as far as the inputs allow.
@@ -403,8 +443,8 @@ impl Station {
 
     /// Rows that the outside has refused are dead letters.
     fn take_refused(&mut self, emitted: &mut Emitted) -> Result<()> {
-        let Behavior::Sink { writer, .. } = &mut self.behavior else { return Ok(()) };
-        let refused = writer.take_refused();
+        let Behavior::Sink(sink) = &mut self.behavior else { return Ok(()) };
+        let refused = sink.take_refused();
         self.rejects.send(&self.name, &refused, &self.stats, emitted)
     }
 
@@ -412,16 +452,14 @@ impl Station {
     /// finished.
     pub fn take_cut(&mut self, emitted: &mut Emitted) -> Result<()> {
         let barrier = *self.barrier.lock();
-        if let Behavior::Sink { staging, .. } = &mut self.behavior {
-            *staging = Some(barrier.epoch);
+        if let Behavior::Sink(sink) = &mut self.behavior {
+            sink.staging = Some(barrier.epoch);
             return Ok(());
         }
         let change = self.pass_barrier(barrier, emitted)?;
         self.rejects.epoch = barrier.epoch + 1;
         self.counts_at_cut = self.stats.counts();
-        if let Behavior::Operator(operator) = &self.behavior {
-            self.stats.state_bytes.store(operator.state_bytes() as u64, Ordering::Relaxed);
-        }
+        self.take_measure();
         let watermark = self.merge.watermark();
         self.cut = Some((barrier.epoch, Cut::State { watermark, change }));
         Ok(())
@@ -429,15 +467,18 @@ impl Station {
 
     /// While a sink is staging nothing else happens to it: `None` where it is not, else whether it
     /// has come to an end. What the outside refuses goes out in front of the barrier.
-    pub fn poll_staging(&mut self, emitted: &mut Emitted) -> Result<Option<bool>> {
-        let Behavior::Sink { writer, staging } = &mut self.behavior else { return Ok(None) };
-        let Some(epoch) = *staging else { return Ok(None) };
-        let polled = writer.poll_stage(epoch).map_err(|error| error.at(&self.name))?;
+    pub fn poll_staging(&mut self, now: u64, emitted: &mut Emitted) -> Result<Option<bool>> {
+        let Behavior::Sink(sink) = &mut self.behavior else { return Ok(None) };
+        let (epoch, staged) = match sink.poll_staging(Duration::from_nanos(now))? {
+            Staging::None => return Ok(None),
+            Staging::Pending => {
+                self.take_refused(emitted)?;
+                return Ok(Some(false));
+            }
+            Staging::Done(epoch, staged) => (epoch, staged),
+        };
         self.take_refused(emitted)?;
-        let Poll::Ready(staged) = polled else { return Ok(Some(false)) };
-        if let Behavior::Sink { staging, .. } = &mut self.behavior {
-            *staging = None;
-        }
+        self.take_measure();
         self.cut = Some((epoch, Cut::Staged(staged)));
         self.counts_at_cut = self.stats.counts();
         self.rejects.epoch = epoch + 1;

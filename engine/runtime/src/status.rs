@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use tidemill_core::graph::{Graph, NodeKind};
+use tidemill_core::graph::{Graph, NodeKind, TimeAttribute};
+use tidemill_core::retry::BreakerState;
 use tidemill_core::time::{BEGINNING, Clock};
 use tidemill_core::{Epoch, EventTime};
 
 use crate::delay::{DelayRecorder, EmitDelay};
+use crate::guard::Guard;
+use crate::link::{LinkStatus, Links};
+use crate::memory::{Memory, MemoryStatus};
 use crate::shard::ShardView;
 use crate::source::SplitStatus;
 use crate::stats::{Counts, Ledger, NamedStats, ledgers};
@@ -51,6 +55,12 @@ pub struct JobStatus {
     pub splits: Vec<SplitStatus>,
     /// The split whose watermark is lowest: it holds everything behind it back.
     pub held_back_by: Option<String>,
+    /// For how long links between nodes were full.
+    pub links: Vec<LinkStatus>,
+    /// What is held in memory.
+    pub memory: MemoryStatus,
+    /// The circuit breakers of sinks.
+    pub breakers: Vec<BreakerStatus>,
     /// Checkpoints.
     pub checkpoints: CheckpointStatus,
     /// Emit delay so far.
@@ -76,6 +86,17 @@ pub struct NodeStatus {
     pub state_bytes: u64,
     /// Elements waiting at its inputs.
     pub queue: u64,
+}
+
+/// The circuit breaker of a sink's calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BreakerStatus {
+    /// The sink's node.
+    pub sink: String,
+    /// What is called: `write` or `commit`.
+    pub calls: &'static str,
+    /// Whether calls go through.
+    pub state: BreakerState,
 }
 
 /// Checkpoints of a running job.
@@ -130,6 +151,9 @@ pub(crate) struct Shared {
     pub stats: Vec<NamedStats>,
     pub views: Vec<Arc<ShardView>>,
     pub delay: DelayRecorder,
+    pub memory: Arc<Memory>,
+    pub links: Links,
+    pub guards: Vec<Arc<Guard>>,
     pub changing: Mutex<Changing>,
 }
 
@@ -169,6 +193,19 @@ impl Shared {
         sources.filter_map(|node| counts.get(&node.name)).map(|c| c.records_in).sum()
     }
 
+    /// Whether nothing more can be read.
+    pub fn sources_have_ended(&self) -> bool {
+        self.views.iter().all(|view| view.splits.lock().iter().all(|split| split.ended))
+    }
+
+    /// Whether windows fire by the wall clock, whatever is read.
+    pub fn waits_for_the_clock(&self) -> bool {
+        self.graph.nodes().iter().any(|node| match &node.kind {
+            NodeKind::Source(source) => matches!(source.time, TimeAttribute::Processing { .. }),
+            _ => false,
+        })
+    }
+
     /// Takes a sample for the rate; called about once a second.
     pub fn sample(&self) {
         let (now, records) = (self.clock.elapsed(), self.records_in());
@@ -200,6 +237,9 @@ impl Shared {
             nodes: self.node_status(),
             splits,
             held_back_by,
+            links: self.links.status(),
+            memory: self.memory.status(),
+            breakers: self.guards.iter().map(|guard| guard.status()).collect(),
             checkpoints: changing.checkpoints.clone(),
             emit_delay: self.delay.quantiles(),
             errors: changing.errors.clone(),

@@ -51,6 +51,7 @@ pub(crate) fn manifest(epoch: Epoch) -> Manifest {
         watermark: SplitWatermark::default(),
         ended: false,
         records: epoch * 100,
+        dropped: 0,
     };
     Manifest {
         version: VERSION,
