@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`avro`] | data of one schema, or of those of a registry, walked along a plan per schema |
 //! | [`csv`] | RFC 4180 fields, by position or by the names of a header line |
+//! | [`fields`] | named fields of text or bytes |
 //! | [`json`] | one JSON object per record, scanned once against the schema |
 //! | [`protobuf`] | messages described by `.proto` files or a registry, walked along a plan each |
 //! | [`raw`] | the payload is the value of the single column |
@@ -22,6 +23,7 @@ mod base64;
 mod cells;
 mod column;
 pub mod csv;
+pub mod fields;
 pub mod json;
 mod number;
 pub mod protobuf;

@@ -7,6 +7,7 @@ use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
 use tidemill_core::{Error, Result};
 
+use crate::source::{self, RedisStreamSource};
 use crate::{client, sink};
 
 /// Makes sources and sinks of tables with `'connector' = 'redis-stream'`.
@@ -38,12 +39,12 @@ impl ConnectorFactory for RedisStreamFactory {
 
     fn options(&self) -> Vec<OptionSpec> {
         let sink = &sink::options::STREAM_OPTIONS;
-        let own = [&client::config::OPTIONS[..], &STREAM, sink].concat();
+        let own = [&client::config::OPTIONS[..], &STREAM, &source::config::OPTIONS, sink].concat();
         own.into_iter().chain(tidemill_formats::options()).collect()
     }
 
-    fn source(&self, _table: &TableSpec) -> Result<Arc<dyn Source>> {
-        Err(Error::configuration("a table with 'connector' = 'redis-stream' is no source"))
+    fn source(&self, table: &TableSpec) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(RedisStreamSource::of_table(table)?))
     }
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {

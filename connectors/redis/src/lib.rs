@@ -2,9 +2,11 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`builder`] | the typed way to a source |
 //! | [`client`] | where Redis is, connections, errors: what source and sink share |
 //! | [`factory`] | the connectors `redis-stream` and `redis` of SQL |
 //! | [`sink`] | structures and streams that results are written to |
+//! | [`source`] | streams that are read |
 //! | [`streams`] | names of streams: `orders:{0..7}` |
 //!
 //! This crate knows entries, keys and formats; of windows, checkpoints and jobs it knows what the
@@ -12,10 +14,14 @@
 
 #![deny(missing_docs)]
 
+pub mod builder;
 pub mod client;
 pub mod factory;
 pub mod sink;
+pub mod source;
 pub mod streams;
 
+pub use builder::RedisStream;
 pub use factory::{RedisFactory, RedisStreamFactory};
 pub use sink::{DeliveryGuarantee, Redis, RedisSink};
+pub use source::{OutOfRange, ReadMode, RedisStreamSource, StartAt, StopAt};
