@@ -31,6 +31,8 @@ pub mod raw;
 pub mod registry;
 mod temporal;
 #[cfg(test)]
+mod schema_evolution;
+#[cfg(test)]
 mod testing;
 
 use arrow::array::RecordBatch;

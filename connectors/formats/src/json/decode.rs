@@ -132,7 +132,8 @@ pub(super) fn read_value(scanner: &mut Scanner, column: &mut Column, depth: usiz
         Values::Text(_) => return read_text(scanner, column, first, depth),
         Values::Integer { values, min, max } => match scanner.short_integer() {
             Some(value) if (*min..=*max).contains(&value) => values.push(value),
-            _ => return read_integer(scanner, column, first, depth),
+            Some(value) => return Err(column.mismatch(&value.to_string())),
+            None => return read_integer(scanner, column, first, depth),
         },
         Values::Float { values, single: false } => match scanner.short_float() {
             Some(value) => values.push(value),

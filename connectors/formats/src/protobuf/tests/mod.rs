@@ -138,7 +138,8 @@ proptest! {
     }
 }
 
-/// Where a table declares all of a message, the walk refuses the very payloads that prost-reflect does.
+/// Where a table declares all of a message, the walk refuses the very payloads that prost-reflect does; and
+/// numbers that exceed what the schema says, of which prost-reflect takes the lower half.
 #[test]
 fn damage_is_noticed_where_the_oracle_notices_it() {
     let (message, mut refused) = (described(RICH, "rich.Flat"), 0);
@@ -153,7 +154,8 @@ fn damage_is_noticed_where_the_oracle_notices_it() {
         bytes[at] ^= 1 << random.below(8);
         let outcome = decoder(&message, &schema).decode(&bytes);
         let judged = DynamicMessage::decode(message.clone(), bytes.as_slice()).map(drop);
-        assert_eq!(outcome.is_ok(), judged.is_ok(), "seed {seed}: {outcome:?}, {judged:?}");
+        let cut = outcome.as_ref().is_err_and(|reason| reason.contains("written with a wider one"));
+        assert!(cut || outcome.is_ok() == judged.is_ok(), "seed {seed}: {outcome:?}, {judged:?}");
         refused += usize::from(outcome.is_err());
     }
     assert!(refused > 1_000, "only {refused} were refused");

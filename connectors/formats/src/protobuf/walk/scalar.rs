@@ -33,9 +33,10 @@ impl Scalar {
     fn integer(&self, reader: &mut Reader<'_>) -> Fit<i64> {
         Ok(match self {
             Self::Int64 => reader.varint()? as i64,
-            Self::Int32 | Self::Enum(_) => (reader.varint()? as i32).into(),
-            Self::Uint32 => (reader.varint()? as u32).into(),
-            Self::Sint32 => unzigzag((reader.varint()? as u32).into()),
+            Self::Int32 => narrow::<i32>(reader.varint()? as i64, "int32")?,
+            Self::Enum(_) => (reader.varint()? as i32).into(),
+            Self::Uint32 => narrow::<u32>(reader.varint()? as i64, "uint32")?,
+            Self::Sint32 => narrow::<i32>(unzigzag(reader.varint()?), "sint32")?,
             Self::Sint64 => unzigzag(reader.varint()?),
             Self::Fixed32 => u32::from_le_bytes(reader.fixed32()?).into(),
             Self::Sfixed32 => i32::from_le_bytes(reader.fixed32()?).into(),
@@ -69,6 +70,18 @@ impl Scalar {
         }
         column.append_bytes(bytes);
         Ok(())
+    }
+}
+
+/// A number of 32 bits, as the schema says. A writer whose schema says 64 may put more on the wire, and
+/// half of such a number would be a number, too.
+#[inline]
+fn narrow<T: TryFrom<i64>>(value: i64, kind: &str) -> Fit<i64> {
+    match T::try_from(value) {
+        Ok(_) => Ok(value),
+        Err(_) => Err(Bad::new(format!(
+            "{value} exceeds {kind}, which the schema says: it was written with a wider one"
+        ))),
     }
 }
 
