@@ -5,7 +5,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tidemill_redis::client::Config;
+
+use crate::kafka::KafkaBus;
 use crate::memory::MemoryBus;
+use crate::redis::RedisBus;
 use crate::{BusError, Replay};
 
 /// Where a bus is.
@@ -14,7 +18,7 @@ use crate::{BusError, Replay};
 /// |---|---|
 /// | `memory://NAME[?partitions=4&capacity=65536]` | in this process |
 /// | `kafka://HOST:PORT[,HOST:PORT…][?PROPERTY=VALUE&…]` | the topics of a cluster, with properties of its client |
-/// | `redis://[[USER]:PASSWORD@]HOST:PORT[/DB][?partitions=4]` | streams `TOPIC:0` …; `rediss://` with TLS |
+/// | `redis://[[USER]:PASSWORD@]HOST:PORT[/DB][?partitions=4&cluster=true]` | streams `TOPIC:0` …; `rediss://` with TLS |
 #[derive(Clone, PartialEq, Eq)]
 pub struct BusAddress {
     pub(crate) kind: Kind,
@@ -36,6 +40,7 @@ pub(crate) enum Kind {
         /// With credentials, without what is the bus's own.
         url: String,
         partitions: Option<u32>,
+        is_cluster: bool,
     },
 }
 
@@ -68,9 +73,11 @@ impl BusAddress {
             }
             "kafka" => Kind::Kafka { brokers: place.to_owned(), properties: query },
             "redis" | "rediss" => {
-                check_known(&query, &["partitions"]).map_err(|why| wrong(&why))?;
+                check_known(&query, &["partitions", "cluster"]).map_err(|why| wrong(&why))?;
                 let partitions = number(&query, "partitions").map_err(|why| wrong(&why))?;
-                Kind::Redis { url: format!("{scheme}://{place}"), partitions }
+                let is_cluster =
+                    query.iter().any(|(name, value)| name == "cluster" && value == "true");
+                Kind::Redis { url: format!("{scheme}://{place}"), partitions, is_cluster }
             }
             _ => return Err(wrong(forms)),
         };
@@ -152,10 +159,19 @@ pub fn connect(address: &str) -> Result<Arc<dyn Replay>, BusError> {
             }
             Ok(Arc::new(bus))
         }
-        _ => Err(BusError::InvalidAddress {
-            address: parsed.to_string(),
-            reason: "only buses in memory are there yet".to_owned(),
-        }),
+        Kind::Kafka { brokers, properties } => {
+            let bus = KafkaBus::connect(brokers, properties.iter().cloned())?;
+            Ok(Arc::new(bus))
+        }
+        Kind::Redis { url, partitions, is_cluster } => {
+            let cluster = if *is_cluster { "true" } else { "false" };
+            let options = [("url", url.as_str()), ("cluster", cluster)].into_iter().collect();
+            let config = Config::parse(&options).map_err(|error| BusError::InvalidAddress {
+                address: parsed.to_string(),
+                reason: error.to_string(),
+            })?;
+            Ok(Arc::new(RedisBus::connect(config, *partitions)))
+        }
     }
 }
 

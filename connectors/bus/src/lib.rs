@@ -22,7 +22,8 @@
 //! |---|---|
 //! | `bus`, `event`, `subscription`, `error` | the interface |
 //! | `address` | which bus an address means |
-//! | [`memory`] | the bus in this process |
+//! | [`memory`], [`kafka`], [`redis`] | the buses |
+//! | `mailbox`, `permits`, `progress` | what those on servers share: bounds, and what is acknowledged |
 //! | [`conformance`] | what every bus must do, as tests |
 //!
 //! This crate stands above connectors: it knows those of Kafka and Redis, and is known by none.
@@ -34,13 +35,19 @@ mod bus;
 pub mod conformance;
 mod error;
 mod event;
+pub mod kafka;
+mod mailbox;
 pub mod memory;
+mod permits;
 mod progress;
+pub mod redis;
 mod subscription;
 
 pub use address::{BusAddress, connect};
 pub use bus::{EventBus, Replay, Start};
 pub use error::BusError;
 pub use event::{Delivery, Event, Receipt, partition_of};
+pub use kafka::KafkaBus;
 pub use memory::MemoryBus;
+pub use redis::RedisBus;
 pub use subscription::{Feed, Subscription};

@@ -8,7 +8,7 @@ use tidemill_core::ErrorKind;
 use tidemill_core::record::Header;
 
 use super::{Stage, wait};
-use crate::{BusError, Delivery, Event, EventBus, Receipt, Replay, Start, Subscription};
+use crate::{BusError, Delivery, Event, Receipt, Replay, Start, Subscription};
 
 /// How many keys the events of a case have.
 const KEYS: usize = 16;
