@@ -14,12 +14,14 @@
 //! | `stream`, `inbox` | from the job to the queues of the clients |
 //! | `queue`, `client` | one client: what waits for it, and its connection |
 //! | `server`, `routes`, `shared` | one server for each address of the process |
+//! | `descriptors` | whether the process may have so many connections |
 //!
 //! Last link of the data path. Invariant: a write only puts a batch into a bounded inbox; whatever clients
 //! do, the job does not wait for them.
 
 mod access;
 mod client;
+mod descriptors;
 mod encode;
 mod history;
 mod inbox;

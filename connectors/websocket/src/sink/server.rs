@@ -4,24 +4,35 @@
 //! is; whoever opens the same again waits until the last is gone.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::future::IntoFuture;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use axum::serve::ListenerExt;
 use parking_lot::Mutex;
 use tidemill_core::{Error, Result};
-use tokio::runtime::Handle;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
+use super::descriptors;
 use super::routes;
 use super::shared::Shared;
 use super::stream::{Stream, StreamSettings};
 
 /// How long clients may take for what is left for them when the job ends.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// What the kernel holds for one client: without a bound it is megabytes for each that has stalled.
+const SEND_BUFFER_BYTES: u32 = 256 << 10;
+
+/// How many clients may knock at once.
+const BACKLOG: u32 = 1024;
 
 static SERVERS: Shared<SocketAddr, Server> = Shared::new();
 static PUBLICATIONS: Shared<(SocketAddr, String), Publication> = Shared::new();
@@ -63,6 +74,7 @@ impl Publication {
                 server.address
             );
         }
+        descriptors::check(settings.connections_max);
         let wanted = settings.clone();
         let publication = PUBLICATIONS.get(key, || Self::new(server, name, sink, settings))?;
         if publication.stream.settings == wanted {
@@ -125,36 +137,29 @@ struct Server {
 impl Server {
     /// The server at `address`; a new one for port 0.
     fn at(address: SocketAddr) -> Result<Arc<Self>> {
-        let taken = |error| {
-            let message = format!(
-                "cannot listen on {address}: choose another 'port' (0 for any free one), or an \
-                 address of this machine as 'host'"
-            );
-            Error::option("port", message).caused_by(error)
-        };
         if address.port() != 0 {
-            return SERVERS
-                .get(address, || Self::start(TcpListener::bind(address).map_err(taken)?));
+            return SERVERS.get(address, || Self::start(Bound::to(address)?));
         }
-        let listener = TcpListener::bind(address).map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
-        SERVERS.get(address, || Self::start(listener))
+        let bound = Bound::to(address)?;
+        SERVERS.get(bound.address, || Self::start(bound))
     }
 
-    fn start(listener: TcpListener) -> Result<Self> {
-        let failed = |error| Error::external("the WebSocket server cannot start").caused_by(error);
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(failed)?;
+    fn start(bound: Bound) -> Result<Self> {
+        let Bound { address, runtime, listener } = bound;
         let streams = Arc::new(Streams::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let handle = runtime.handle().clone();
-        let router = routes::router(streams.clone());
+        // Results are small and wanted now.
+        let listener = listener.tap_io(|socket| {
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!("a WebSocket client may get results late: {error}");
+            }
+        });
+        let serving = axum::serve(listener, routes::router(streams.clone())).into_future();
         let thread = thread::Builder::new().name("tidemill-ws".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 tokio::select! {
-                    served = serve(listener, router) => {
+                    served = serving => {
                         if let Err(error) = served {
                             tracing::error!("the WebSocket server has ended: {error}");
                         }
@@ -163,13 +168,48 @@ impl Server {
                 }
             });
         });
-        let thread = Some(thread.map_err(failed)?);
+        let thread = Some(thread.map_err(cannot_start)?);
         Ok(Self { address, streams, runtime: handle, stop: Some(stop), thread })
     }
 }
 
-async fn serve(listener: TcpListener, router: axum::Router) -> std::io::Result<()> {
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+fn cannot_start(error: io::Error) -> Error {
+    Error::external("the WebSocket server cannot start").caused_by(error)
+}
+
+/// An address that is listened to, and who will serve it.
+struct Bound {
+    address: SocketAddr,
+    runtime: Runtime,
+    listener: TcpListener,
+}
+
+impl Bound {
+    fn to(address: SocketAddr) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(cannot_start)?;
+        let listener = {
+            let _entered = runtime.enter();
+            listen(address).map_err(|error| {
+                let message = format!(
+                    "cannot listen on {address}: choose another 'port' (0 for any free one), or an \
+                     address of this machine as 'host'"
+                );
+                Error::option("port", message).caused_by(error)
+            })?
+        };
+        let address = listener.local_addr().map_err(cannot_start)?;
+        Ok(Self { address, runtime, listener })
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Drop for Server {
