@@ -6,6 +6,8 @@
 mod absurd;
 #[path = "e2e/book.rs"]
 mod book;
+#[path = "e2e/canaries.rs"]
+mod canaries;
 #[path = "e2e/cli.rs"]
 mod cli;
 #[path = "e2e/clicks.rs"]

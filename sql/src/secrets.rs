@@ -1,7 +1,7 @@
 //! Keeps secrets out of errors: a job file may hold passwords, and an error shows a line of it.
 //!
-//! What is masked are the literals of options whose names say that they are secret, and credentials in
-//! addresses (`//user:password@`). Invariants: the masked text has its characters where they were, so
+//! What is masked are the literals of options whose names say that they are secret, and in addresses
+//! credentials (`//user:password@`) and parameters of such names (`?password=`). Invariants: the masked text has its characters where they were, so
 //! that carets point right; a file that cannot be parsed is masked too, for then its lines are shown.
 
 /// What the name of an option contains whose value is secret.
@@ -49,6 +49,7 @@ impl Masked {
                 spans.push(literal.clone());
             } else {
                 spans.extend(credentials(&chars, literal));
+                spans.extend(parameters(&chars, literal));
             }
         }
         let secret = |span: &std::ops::Range<usize>| chars[span.clone()].iter().collect();
@@ -126,6 +127,20 @@ fn credentials(chars: &[char], literal: &std::ops::Range<usize>) -> Option<std::
     Some(literal.start + start..literal.start + end)
 }
 
+/// Values behind an address whose names say that they are secret.
+fn parameters(chars: &[char], literal: &std::ops::Range<usize>) -> Vec<std::ops::Range<usize>> {
+    let text = &chars[literal.clone()];
+    let Some(query) = text.iter().position(|c| *c == '?') else { return Vec::new() };
+    let mut start = literal.start + query + 1;
+    let mut values = Vec::new();
+    for pair in text[query + 1..].split(|c| *c == '&') {
+        let name = pair.iter().position(|c| *c == '=').filter(|equals| is_secret(&pair[..*equals]));
+        values.extend(name.map(|equals| start + equals + 1..start + pair.len()));
+        start += pair.len() + 1;
+    }
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +163,10 @@ mod tests {
             "-- it's\n'a.Token'='*' /* ' */ , 'b' = 'c'",
         );
         assert_masked("'url' = 'http://me:pw@host/p'", "'url' = 'http://*****@host/p'");
+        assert_masked(
+            "'url' = 'r://h/0?a=1&password=p&b=2'",
+            "'url' = 'r://h/0?a=1&password=*&b=2'",
+        );
         assert_masked("'a.token' = '${A_1}'", "'a.token' = '${A_1}'");
         assert_masked("'a.token' = '${A:-b}'", "'a.token' = '*******'");
         assert_masked("SELECT 'password', 'shown'", "SELECT 'password', 'shown'");

@@ -12,6 +12,8 @@ mod groups;
 mod job;
 #[path = "redis/restarts.rs"]
 mod restarts;
+#[path = "redis/secrets.rs"]
+mod secrets;
 #[path = "redis/server.rs"]
 pub mod server;
 #[path = "redis/streams.rs"]

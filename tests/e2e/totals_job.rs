@@ -248,7 +248,7 @@ impl Lost {
     fn fence(self) -> &'static str {
         match self {
             Self::Lock => "another instance of",
-            Self::Folder => "': another instance of this job has taken over",
+            Self::Folder => ": another instance of this job has taken over",
         }
     }
 

@@ -2,9 +2,6 @@
 //! and whether they are right, wrong, or never asked for. With every log there is, librdkafka's too.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -12,10 +9,7 @@ use tidemill_registry::Server;
 
 use super::broker::{Broker, Topic};
 use super::services::OwnBroker;
-use crate::job_folder::Running;
-
-/// What is nowhere valid and must be nowhere seen.
-const CANARY: &str = "canary-3f9a1c";
+use crate::canaries::{self, CANARY, Secretive, assert_nowhere, base64, guises};
 
 const JOB: &str = "
 SET 'pipeline.name' = 'secretive';
@@ -53,111 +47,6 @@ impl Case {
     fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((variable, value.into()));
         self
-    }
-}
-
-/// A job with a secret in it, in a folder of its own.
-struct Secretive<'a> {
-    folder: &'a Path,
-    case: &'a Case,
-}
-
-impl Secretive<'_> {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.args(arguments).current_dir(self.folder).stdin(Stdio::null());
-        command.env_remove("FAILPOINTS").env_remove("KAFKA_BROKERS");
-        command.env("TIDEMILL_LOG", "trace").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "1");
-        command.envs(self.case.variables.iter().map(|(name, value)| (*name, value)));
-        command
-    }
-
-    /// What a command says, on both channels, however it ends.
-    fn said(&self, arguments: &[&str]) -> Vec<u8> {
-        let ended = self.command(arguments).output().unwrap();
-        [ended.stdout, ended.stderr].concat()
-    }
-
-    /// Everything that is said of the job without running it.
-    fn described(&self) -> Vec<u8> {
-        let explain = ["explain", "job.sql", "--format"];
-        let mut said = self.said(&[&explain[..], &["text"]].concat());
-        said.extend(self.said(&[&explain[..], &["mermaid"]].concat()));
-        said.extend(self.said(&["check", "job.sql"]));
-        said.extend(self.said(&["lag", "job.sql"]));
-        said
-    }
-
-    /// Runs until there is a checkpoint with the clicks in it, and returns all that was served.
-    fn served(&self, input: &Topic, group: &str) -> Vec<u8> {
-        let command = self.command(&["run", "job.sql", "--http", "127.0.0.1:0"]);
-        let mut running = Running::start(command, self.folder.join("log"));
-        let group = input.group(group);
-        running.until("a checkpoint of all clicks", || group.committed() > 0);
-        let log = running.stderr();
-        let address = log.split_once("on http://").unwrap().1.split_whitespace().next().unwrap();
-        let served = ["/metrics", "/status"].map(|path| get(address, path)).concat();
-        running.signal("INT");
-        assert_eq!(running.wait().0, Some(0), "{}: {}", self.case.name, running.stderr());
-        served
-    }
-}
-
-/// The answer to an HTTP request.
-fn get(address: &str, path: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {}", String::from_utf8_lossy(&answer));
-    answer
-}
-
-/// Every file below a folder but the job itself and the file that holds the secret.
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let given = path.ends_with("job.sql") || path.ends_with("secret");
-        match path.is_dir() {
-            true => files(&path, found),
-            false if !given => found.push(path),
-            false => {}
-        }
-    }
-}
-
-/// A secret, and what the wire makes of it.
-fn guises(user: &str, secret: &str) -> Vec<Vec<u8>> {
-    let pairs = [format!("{user}:{secret}"), format!("\0{user}\0{secret}")];
-    let mut guises = vec![secret.as_bytes().to_vec(), hex(secret).into_bytes()];
-    guises.extend(pairs.iter().map(|pair| base64(pair.as_bytes()).into_bytes()));
-    guises
-}
-
-fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = |three: &[u8]| {
-        let bits = (0..3).fold(0, |bits, n| bits << 8 | u32::from(*three.get(n).unwrap_or(&0)));
-        (0..=three.len())
-            .map(|n| char::from(DIGITS[(bits >> (18 - 6 * n)) as usize & 63]))
-            .collect()
-    };
-    let text: String = bytes.chunks(3).map(|three: &[u8]| -> String { digits(three) }).collect();
-    let padded = text.len().next_multiple_of(4);
-    format!("{text:=<padded$}")
-}
-
-fn assert_nowhere(text: &[u8], guises: &[Vec<u8>], context: &str) {
-    for guise in guises {
-        let at = text.windows(guise.len()).position(|window| window == guise);
-        if let Some(at) = at {
-            let around = &text[at.saturating_sub(200)..text.len().min(at + 100)];
-            panic!("{context}: a secret is in it: …{}…", String::from_utf8_lossy(around));
-        }
     }
 }
 
@@ -219,7 +108,7 @@ fn places(accounts: &Accounts, user: &str, password: &str) -> Vec<Case> {
     ]
 }
 
-/// Lays a case out in a folder and hands it over; then nothing in the folder may hold its secret.
+/// Lays a case out over two topics; see [`canaries::with_job`].
 fn with_job<T>(
     case: &Case,
     topics: (&Topic, &Topic),
@@ -227,26 +116,19 @@ fn with_job<T>(
     secret: &str,
     run: impl FnOnce(&Secretive<'_>) -> T,
 ) -> T {
-    let folder = tempfile::tempdir().unwrap();
     let job = JOB
         .replace("{input}", topics.0.name())
         .replace("{output}", topics.1.name())
         .replace("{source}", case.formats[0])
         .replace("{sink}", case.formats[1])
         .replace("{options}", &case.options);
-    fs::write(folder.path().join("job.sql"), job).unwrap();
-    fs::write(folder.path().join("secret"), secret).unwrap();
-    let job = Secretive { folder: folder.path(), case };
-    let result = run(&job);
-    let guises = guises(user, secret);
-    assert_nowhere(&job.described(), &guises, &format!("{}: explain, check and lag", case.name));
-    let mut written = Vec::new();
-    files(folder.path(), &mut written);
-    for file in written {
-        let context = format!("{}: {}", case.name, file.display());
-        assert_nowhere(&fs::read(&file).unwrap(), &guises, &context);
-    }
-    result
+    canaries::with_job(case.name, &job, &case.variables, (user, secret), run)
+}
+
+/// Runs until there is a checkpoint with the clicks in it, and returns all that was served.
+fn served(job: &Secretive<'_>, input: &Topic, group: &str) -> Vec<u8> {
+    let group = input.group(group);
+    job.served(|running| running.until("a checkpoint of all clicks", || group.committed() > 0))
 }
 
 #[test]
@@ -260,7 +142,7 @@ fn a_password_that_lets_a_job_in_is_said_served_and_kept_nowhere() {
     for case in places(&accounts, &user, &password) {
         let output = broker.topic("kept", 1);
         with_job(&case, (&input, &output), &user, &password, |job| {
-            let served = job.served(&input, output.name());
+            let served = served(job, &input, output.name());
             assert_nowhere(&served, &guises(&user, &password), case.name);
             let log = fs::read_to_string(job.folder.join("log")).unwrap();
             assert!(log.contains("SASL"), "{}: librdkafka's log is missing: {log}", case.name);
@@ -280,8 +162,7 @@ fn a_password_that_is_refused_or_never_asked_for_is_in_no_error() {
     input.fill(4, 10);
     let refused = |case: &Case| {
         with_job(case, (&input, &output), &user, CANARY, |job| {
-            let command = job.command(&["run", "job.sql", "-o", "json"]);
-            let (code, said) = Running::start(command, job.folder.join("log")).wait();
+            let (code, said) = job.failed();
             assert!(matches!(code, Some(1 | 78)), "{}: {said}", case.name);
             assert_nowhere(said.as_bytes(), &guises(&user, CANARY), &format!("{}: run", case.name));
         });
@@ -371,7 +252,7 @@ fn a_password_that_a_registry_asks_for_is_said_served_and_kept_nowhere() {
         );
         let case = Case { formats: ["json", "avro-confluent"], ..Case::new(name, options) };
         with_job(&case, (&input, &output), "somebody", CANARY, |job| {
-            let served = job.served(&input, output.name());
+            let served = served(job, &input, output.name());
             assert_nowhere(&served, &guises("somebody", CANARY), name);
         });
         assert!(!registry.requests().is_empty(), "{name}: the registry was not asked");
@@ -418,10 +299,4 @@ fn an_address_that_is_none_is_not_repeated() {
         assert_eq!(ended.status.code(), Some(78), "{context}");
         assert_nowhere(&text, &guises("key", CANARY), &context);
     }
-}
-
-#[test]
-fn base64_is_what_others_make_of_it() {
-    let known = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
-    known.iter().for_each(|(text, encoded)| assert_eq!(base64(text.as_bytes()), *encoded));
 }

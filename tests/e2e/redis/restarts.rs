@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::job::{EXACTLY_ONCE, StreamsJob};
 use super::server::{OwnServer, Server};
 use super::streams::Streams;
+use crate::canaries::get;
 use crate::clicks::Clicks;
 use crate::job_folder::{Running, summary};
 use crate::totals::Expected;
@@ -82,6 +83,70 @@ fn restarts_with_persistence_lose_nothing_and_the_job_goes_on_by_itself() {
         assert_eq!(summary(&said)["ledgers"][0]["records_in"], expected.records, "{context}");
         println!("{context}: {} results, each of them once", expected.results());
     });
+}
+
+/// So many clicks are there when a server dies that forgets them: more than the source holds in memory, and
+/// than pass through a job in seconds at this rate.
+const FORGOTTEN: u64 = 200_000;
+const RATE: u64 = 60_000;
+
+/// A job that has not read everything when Redis loses all that it holds.
+fn bereft(own: &mut OwnServer, source: &str) -> (StreamsJob, Running) {
+    let space = own.server().space();
+    let input = Streams::new(&space, "clicks", 1);
+    input.fill(12, FORGOTTEN);
+    let job = StreamsJob::new(&space, &input, source, EXACTLY_ONCE);
+    let mut command = job.run(2, "50ms");
+    command.args(["--http", "127.0.0.1:0"]);
+    let mut running = job.start(command, RATE, "log");
+    running.until("a checkpoint", || job.newest_epoch() > 0);
+    own.kill();
+    own.start();
+    (job, running)
+}
+
+#[test]
+fn without_persistence_the_job_ends_and_says_what_is_lost() {
+    let mut own = OwnServer::forgetful();
+    let (job, mut running) = bereft(&mut own, "");
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(1), "{said}");
+    let stream = format!("stream '{}' at {} is not what it was", job.input.key(0), own.place());
+    assert!(said.contains(&stream) && said.contains("Redis has lost its data"), "{said}");
+    let lost = said.split_once("at least ").and_then(|(_, lost)| lost.split_once(' ')).unwrap().0;
+    assert!((1..FORGOTTEN).contains(&lost.parse().unwrap()), "{said}");
+    assert!(said.contains("'scan.out-of-range' = 'earliest'"), "{said}");
+}
+
+/// The sum of a metric over its labels.
+fn metric(running: &Running, name: &str) -> u64 {
+    let metrics = String::from_utf8(get(running, "/metrics")).unwrap();
+    let lines = metrics.lines().filter(|line| line.starts_with(name));
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_job_that_is_told_to_go_on_counts_what_is_lost() {
+    let mut own = OwnServer::forgetful();
+    let (job, mut running) = bereft(&mut own, "'scan.out-of-range' = 'earliest'");
+    job.input.fill(13, 10_000);
+    let read_and_lost = || {
+        let read = metric(&running, "tidemill_split_records_total");
+        (read, metric(&running, "tidemill_redis_entries_lost_total"))
+    };
+    let start = Instant::now();
+    let mut counts = read_and_lost();
+    while counts.0 + counts.1 != FORGOTTEN + 10_000 {
+        assert!(start.elapsed() < Duration::from_secs(60), "{counts:?} read and lost");
+        thread::park_timeout(Duration::from_millis(20));
+        counts = read_and_lost();
+    }
+    assert!(counts.1 > 0, "nothing was lost");
+    running.signal("INT");
+    let (code, said) = running.wait();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Redis has lost its data"), "{said}");
+    assert_eq!(summary(&said)["ledgers"][0]["records_in"], counts.0, "{said}");
 }
 
 /// So that a test that fails does not wait for its producer.

@@ -38,6 +38,11 @@ impl Server {
         &self.url
     }
 
+    /// The same, to be asked as a user.
+    pub fn as_user(&self, user: &str, password: &str) -> Self {
+        Self::at(self.url.replacen("//", &format!("//{user}:{password}@"), 1))
+    }
+
     /// A new connection, if it answers.
     pub fn try_connect(&self) -> RedisResult<Connection> {
         let connection =
@@ -150,9 +155,14 @@ impl OwnServer {
         Self::start_with(&["--appendonly", "no"])
     }
 
+    /// Where it is, in messages.
+    pub fn place(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The server.
     pub fn server(&self) -> Server {
-        Server::at(format!("redis://127.0.0.1:{}", self.port))
+        Server::at(format!("redis://{}", self.place()))
     }
 
     /// Starts it again; it answers when this returns.
