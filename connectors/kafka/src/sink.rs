@@ -44,7 +44,7 @@ use tidemill_formats::json::JsonFormat;
 
 use self::encode::{Metadata, RowLayout};
 pub use self::produce::{ProducerSettings, RecordProducer};
-pub use self::record::Outgoing;
+pub use self::record::{Encoded, Outgoing, RecordEncoder};
 pub use self::target::DeliveryGuarantee;
 use self::target::Target;
 use crate::partitioner::Partitioning;
@@ -199,6 +199,15 @@ impl KafkaSink {
         self.target.properties()?;
         self.layout(schema)?.encoder(schema)?;
         Ok(())
+    }
+
+    /// What turns rows of `schema` into this sink's records, for whoever brings them to their place in
+    /// another way.
+    ///
+    /// # Errors
+    /// A configuration error that names the option or the column.
+    pub fn encoder(&self, schema: &SchemaRef) -> Result<Box<dyn RecordEncoder>> {
+        Ok(Box::new(self.layout(schema)?.encoder(schema)?))
     }
 
     /// Which columns of `schema` go where.

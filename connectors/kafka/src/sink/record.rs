@@ -54,12 +54,15 @@ impl Outgoing<'_> {
 }
 
 /// The record of a row, or why it has none.
-pub(crate) type Encoded<'a> = Result<Outgoing<'a>, String>;
+pub type Encoded<'a> = Result<Outgoing<'a>, String>;
 
 /// Turns rows into records, in their order.
-pub(crate) trait RecordEncoder: Send {
+pub trait RecordEncoder: Send {
     /// Calls `each` for every row: with its number and its record, or why it has none. An error of
     /// `each` ends it.
+    ///
+    /// # Errors
+    /// Those of `each`, and those of a format that may pass.
     fn encode(
         &mut self,
         batch: &Batch,
