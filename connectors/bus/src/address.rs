@@ -145,20 +145,7 @@ impl fmt::Debug for BusAddress {
 pub fn connect(address: &str) -> Result<Arc<dyn Replay>, BusError> {
     let parsed = BusAddress::parse(address)?;
     match &parsed.kind {
-        Kind::Memory { name, partitions, capacity } => {
-            let bus = MemoryBus::named_with(name, *partitions, *capacity);
-            let (has_partitions, has_capacity) = bus.dimensions();
-            if partitions.is_some_and(|wanted| wanted != has_partitions)
-                || capacity.is_some_and(|wanted| wanted != has_capacity)
-            {
-                let reason = format!(
-                    "the bus is there already, with partitions={has_partitions} and \
-                     capacity={has_capacity}"
-                );
-                return Err(BusError::InvalidAddress { address: parsed.to_string(), reason });
-            }
-            Ok(Arc::new(bus))
-        }
+        Kind::Memory { .. } => Ok(Arc::new(memory_bus(&parsed)?)),
         Kind::Kafka { brokers, properties } => {
             let bus = KafkaBus::connect(brokers, properties.iter().cloned())?;
             Ok(Arc::new(bus))
@@ -173,6 +160,27 @@ pub fn connect(address: &str) -> Result<Arc<dyn Replay>, BusError> {
             Ok(Arc::new(RedisBus::connect(config, *partitions)))
         }
     }
+}
+
+/// The bus in memory at an address, made where it is not there yet.
+///
+/// # Errors
+/// It is there, with other dimensions; or the address is of another bus.
+pub(crate) fn memory_bus(address: &BusAddress) -> Result<MemoryBus, BusError> {
+    let wrong = |reason: String| BusError::InvalidAddress { address: address.to_string(), reason };
+    let Kind::Memory { name, partitions, capacity } = &address.kind else {
+        return Err(wrong("this is no bus in memory".to_owned()));
+    };
+    let bus = MemoryBus::named_with(name, *partitions, *capacity);
+    let (has_partitions, has_capacity) = bus.dimensions();
+    let is_other = partitions.is_some_and(|wanted| wanted != has_partitions)
+        || capacity.is_some_and(|wanted| wanted != has_capacity);
+    if is_other {
+        return Err(wrong(format!(
+            "the bus is there already, with partitions={has_partitions} and capacity={has_capacity}"
+        )));
+    }
+    Ok(bus)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `bus`, `event`, `subscription`, `error` | the interface |
 //! | `address` | which bus an address means |
+//! | `connector` | `'connector' = 'bus'` |
 //! | [`memory`], [`kafka`], [`redis`] | the buses |
 //! | `mailbox`, `permits`, `progress` | what those on servers share: bounds, and what is acknowledged |
 //! | [`conformance`] | what every bus must do, as tests |
@@ -33,6 +34,7 @@
 mod address;
 mod bus;
 pub mod conformance;
+mod connector;
 mod error;
 mod event;
 pub mod kafka;
@@ -45,6 +47,7 @@ mod subscription;
 
 pub use address::{BusAddress, connect};
 pub use bus::{EventBus, Replay, Start};
+pub use connector::BusFactory;
 pub use error::BusError;
 pub use event::{Delivery, Event, Receipt, partition_of};
 pub use kafka::KafkaBus;

@@ -160,8 +160,12 @@ pub(super) async fn subscription(
     let feed = MailboxFeed(mailbox.clone());
     let thread = std::thread::Builder::new().name("bus-subscriber".to_owned());
     let run = move || {
-        let worker =
-            Worker { consumer: Arc::new(consumer), is_paused: false, is_group: false, begins: BTreeMap::new() };
+        let worker = Worker {
+            consumer: Arc::new(consumer),
+            is_paused: false,
+            is_group: false,
+            begins: BTreeMap::new(),
+        };
         let ended = worker.run(reading, started);
         mailbox.end(ended);
     };

@@ -30,10 +30,9 @@ use tidemill_core::time::SystemClock;
 
 use self::feed::{Member, Replaying};
 pub(crate) use self::group::Split;
-pub(crate) use self::log::Holder;
+pub(crate) use self::log::{Holder, Log};
 use self::publish::Publishing;
 use self::state::State;
-pub(crate) use self::state::parse_offset;
 use crate::error::{check_subscription, check_topic};
 use crate::{BusError, Event, EventBus, Receipt, Replay, Start, Subscription};
 

@@ -227,6 +227,19 @@ impl State {
         }
     }
 
+    /// The committed place of a group, where it has one.
+    pub fn committed_of(&self, group: &str, split: &Split) -> Option<u64> {
+        Some(self.groups.get(group)?.places.get(split)?.committed)
+    }
+
+    /// Puts events in; nobody waits for room here.
+    pub fn publish_all(&mut self, topic: &str, events: Vec<Event>) {
+        for event in events {
+            let split = self.place(topic, event.key.as_deref());
+            self.push(&split, event);
+        }
+    }
+
     /// Starts a new run of a job's sink: its epochs count from 1 again.
     pub fn start_run(&mut self, topic: &str, sink: &str) {
         self.topic(topic).1.epochs.remove(sink);
@@ -243,10 +256,7 @@ impl State {
         if self.committed(topic, sink) >= Some(epoch) {
             return;
         }
-        for event in events {
-            let split = self.place(topic, event.key.as_deref());
-            self.push(&split, event);
-        }
+        self.publish_all(topic, events);
         self.topic(topic).1.epochs.insert(sink.to_owned(), epoch);
     }
 }
