@@ -53,6 +53,7 @@ mod stream;
 pub mod testing;
 mod windows;
 
+pub use tidemill_bus as bus;
 pub use tidemill_core as core;
 pub use tidemill_core::{Error, ErrorKind, Result};
 pub use tidemill_files as files;

@@ -100,6 +100,7 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
 pub fn connectors() -> Vec<Arc<dyn ConnectorFactory>> {
     let (stdout, stderr) = (Console::stdout(), Console::stderr());
     vec![
+        Arc::new(tidemill_bus::BusFactory),
         Arc::new(tidemill_files::FilesFactory),
         Arc::new(tidemill_generator::DatagenFactory),
         Arc::new(tidemill_generator::NexmarkFactory),
