@@ -44,7 +44,7 @@ pub struct Manifest {
     pub fingerprint: Fingerprint,
     /// The query in words, by which a changed one is judged. The first manifests have none, and are
     /// judged by their fingerprint.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Query>,
     /// Where the sources stand.
     pub sources: Vec<SourceState>,

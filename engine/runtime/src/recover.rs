@@ -81,12 +81,12 @@ fn check_query(graph: &Graph, manifest: &Manifest) -> Result<()> {
     }
     let also = match changes.accepted.as_slice() {
         [] => String::new(),
-        accepted => format!("\nWhat else has changed may have:\n  {}", accepted.join("\n  ")),
+        accepted => format!("\nThis has changed too, and may:\n  {}", accepted.join("\n  ")),
     };
     Err(Error::configuration(format!(
-        "the checkpoint of epoch {} belongs to another query:\n  {}{also}\nGo back to that query; or go \
-         on from where it stopped reading, without its state (--from-offsets: {}); or start from the \
-         beginning (--fresh)",
+        "the checkpoint of epoch {} belongs to another query:\n  {}{also}\nGo back to that query, or \
+         choose:\n  --from-offsets  to go on from where it stopped reading, without its state: {}\n  \
+         --fresh         to start from the beginning",
         manifest.epoch,
         changes.refused.join("\n  "),
         offsets::lost(manifest)

@@ -1,5 +1,6 @@
 //! Tests of the crate as a whole: what users notice when disks fail, bits rot and processes die.
 
+mod compatibility;
 mod damage;
 #[cfg(feature = "failpoints")]
 mod failpoints;
