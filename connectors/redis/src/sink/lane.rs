@@ -81,6 +81,11 @@ impl Lane {
         self.state.lock().writes == 0
     }
 
+    /// Bytes that are on their way.
+    pub fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
     pub fn take_refused(&self) -> Vec<Refused> {
         std::mem::take(&mut self.state.lock().refused)
     }

@@ -229,6 +229,16 @@ impl Layout {
             }
             key.push(index);
         }
+        let mut own_key = metadata.iter().filter(|(_, metadata)| *metadata == Metadata::Key);
+        if let Some((index, _)) = own_key.next() {
+            if !key.is_empty() || own_key.next().is_some() {
+                let message = "the key of an entry is said twice: by 'key.fields' or the PRIMARY KEY, and by \
+                               a metadata column 'key'";
+                return Err(Error::option("key.fields", message));
+            }
+            key.push(*index);
+        }
+        let has_key_field = shape.format.is_some() || key.iter().any(is_metadata);
         let columns: Vec<usize> = (0..schema.fields().len()).filter(|c| !is_metadata(c)).collect();
         if columns.is_empty() {
             return Err(Error::configuration("no column is left for the entries of the stream"));
@@ -251,7 +261,7 @@ impl Layout {
             streams: streams.collect(),
             max_len: shape.max_len,
             key: Key::of(&key, schema)?,
-            key_field: shape.key_field.clone(),
+            key_field: has_key_field.then(|| shape.key_field.clone()),
             entry,
             metadata,
             propagates_headers: shape.propagates_headers,

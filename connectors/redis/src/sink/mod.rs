@@ -54,7 +54,7 @@ pub use self::builder::Redis;
 use self::commit::{CommitterSettings, EpochCommitter};
 use self::lane::Lane;
 use self::layout::{Layout, Shape};
-use self::sender::{BACKOFF, SenderSettings};
+use self::sender::SenderSettings;
 use self::unit::Units;
 use self::writer::{SendingWriter, StagingWriter};
 use crate::client::Config;
@@ -192,7 +192,8 @@ impl Sink for RedisSink {
             config,
             any_order: matches!(self.layout.shape, Shape::Counter { .. }),
             clock: context.clock.clone(),
-            backoff: BACKOFF,
+            shard: context.shard,
+            retry: context.retry,
         };
         let lane = Lane::new(context.waker.clone());
         Ok(Box::new(SendingWriter::open(encoder, settings, lane)?))

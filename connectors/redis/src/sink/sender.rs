@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge};
 use redis::{RedisError, RedisResult, Value};
-use tidemill_core::retry::{Backoff, CircuitBreaker};
+use tidemill_core::retry::{CircuitBreaker, RetrySettings};
 use tidemill_core::time::Clock;
 use tidemill_core::{Error, Result};
 
@@ -32,19 +32,6 @@ use crate::client::{Config, Connection, Failure};
 const PIPELINE_WRITES: usize = 2_000;
 const PIPELINE_BYTES: usize = 1 << 20;
 
-/// After so many failures in a row Redis is left alone for a while.
-const BREAKER_THRESHOLD: u32 = 5;
-
-/// For so long.
-const BREAKER_PAUSE: Duration = Duration::from_secs(2);
-
-/// How a server that restarts is waited for.
-pub(crate) const BACKOFF: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    max: Duration::from_secs(2),
-    deadline: Duration::from_secs(120),
-};
-
 /// How the thread is set up.
 pub(crate) struct SenderSettings {
     /// The sink's name, for metrics.
@@ -55,8 +42,10 @@ pub(crate) struct SenderSettings {
     pub config: Config,
     /// Writes behind one that failed need not be sent again.
     pub any_order: bool,
+    pub shard: usize,
     pub clock: Arc<dyn Clock>,
-    pub backoff: Backoff,
+    /// How a server that is away is waited for.
+    pub retry: RetrySettings,
 }
 
 /// See the module.
@@ -81,7 +70,7 @@ impl Sender {
     /// # Errors
     /// The system has no thread left.
     pub fn spawn(settings: SenderSettings, lane: Arc<Lane>) -> Result<()> {
-        let breaker = CircuitBreaker::new(BREAKER_THRESHOLD, BREAKER_PAUSE);
+        let breaker = settings.retry.breaker();
         let sender = Self { settings, lane, connection: None, breaker };
         let thread = std::thread::Builder::new().name("redis-sink".to_owned());
         thread.spawn(move || sender.run())?;
@@ -130,7 +119,7 @@ impl Sender {
             self.breaker.failed(now);
             self.show_breaker();
             let spent = now.saturating_sub(since);
-            let wait = self.settings.backoff.wait(attempt, spent, rand::random());
+            let wait = self.settings.retry.backoff.wait(attempt, spent, rand::random());
             let wait = wait.ok_or_else(|| self.give_up(spent, &left.reason))?;
             tracing::warn!(attempt, "{}: {}; tried again", self.settings.place, left.reason);
             let pause = self.breaker.retry_at().map_or(wait, |at| wait.max(at.saturating_sub(now)));
@@ -181,14 +170,15 @@ impl Sender {
         self.settle(writes, pending, verdicts, attempt)
     }
 
-    /// The worst that was said of a write's commands.
+    /// What is to be done after what was said of a write's commands. Takes all the answers.
     fn verdict(
         &self,
         write: Write<'_>,
         answers: impl Iterator<Item = RedisResult<Value>>,
     ) -> Verdict {
-        let Some(error) = answers.filter_map(Result::err).next() else { return Verdict::Done };
-        judge(&error, write, &self.settings.place, self.settings.config.is_cluster())
+        let errors: Vec<RedisError> = answers.filter_map(Result::err).collect();
+        let Some(error) = errors.first() else { return Verdict::Done };
+        judge(error, write, &self.settings.place, self.settings.config.is_cluster())
     }
 
     /// Takes note of what is done and refused; what is left goes again.
@@ -259,7 +249,8 @@ impl Sender {
     }
 
     fn show_breaker(&self) {
-        gauge!("tidemill_circuit_breaker_state", "sink" => self.settings.name.clone())
+        let (sink, shard) = (self.settings.name.clone(), self.settings.shard.to_string());
+        gauge!("tidemill_circuit_breaker_state", "sink" => sink, "shard" => shard)
             .set(f64::from(self.breaker.state() as u32));
     }
 }

@@ -46,6 +46,11 @@ impl StagedWrites {
         Ok(())
     }
 
+    /// Bytes that are collected, compressed.
+    pub fn size(&self) -> usize {
+        self.compressed.as_ref().map_or(0, |compressed| compressed.get_ref().len())
+    }
+
     /// The bytes for the checkpoint, empty where there is no write. It is empty afterwards.
     pub fn finish(&mut self) -> Result<Staged> {
         let Some(compressed) = self.compressed.take() else { return Ok(Staged::default()) };

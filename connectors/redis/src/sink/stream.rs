@@ -73,6 +73,8 @@ pub(crate) enum Metadata {
     Headers,
     /// One header, as text.
     Header(String),
+    /// The key of the record.
+    Key,
 }
 
 impl Metadata {
@@ -81,11 +83,12 @@ impl Metadata {
     pub fn parse(key: &str, field: &Field) -> Result<Self> {
         let metadata = match (key, key.strip_prefix("header.")) {
             ("headers", _) => Self::Headers,
+            ("key", _) => Self::Key,
             (_, Some(name)) if !name.is_empty() => Self::Header(name.to_owned()),
             _ => {
                 return Err(Error::configuration(format!(
-                    "a Redis stream cannot be written the metadata '{key}', only 'headers' and \
-                     'header.<name>': declare the column VIRTUAL"
+                    "a Redis stream cannot be written the metadata '{key}', only 'headers', \
+                     'header.<name>' and 'key': declare the column VIRTUAL"
                 )));
             }
         };
@@ -94,6 +97,9 @@ impl Metadata {
                 (matches!(data_type, DataType::Map(..)), "MAP<STRING, BYTES>")
             }
             (Self::Header(_), data_type) => (is_text(data_type), "STRING"),
+            (Self::Key, data_type) => {
+                (is_text(data_type) || is_bytes(data_type), "BYTES or STRING")
+            }
         };
         if fits {
             return Ok(metadata);
@@ -107,6 +113,10 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
 }
 
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::BinaryView | DataType::LargeBinary)
+}
+
 /// Which columns of the rows go where in an entry.
 pub(crate) struct StreamLayout {
     /// The streams; records are distributed over them.
@@ -114,8 +124,8 @@ pub(crate) struct StreamLayout {
     /// About how many entries each keeps.
     pub max_len: Option<u64>,
     pub key: Option<Key>,
-    /// The field of the key.
-    pub key_field: String,
+    /// The field of the key; `None` where the key's columns have fields of their own.
+    pub key_field: Option<String>,
     pub entry: Entry,
     pub metadata: Vec<(usize, Metadata)>,
     /// Whether the headers of the record that a row was read from go with it.
@@ -206,13 +216,13 @@ impl StreamEncoder {
                 if let Some(payload) = payload {
                     command.extend([field.as_bytes(), payload]);
                 }
-                if let Some(key) = key {
-                    command.extend([key_field.as_bytes(), key]);
-                }
             }
         }
         if command.len() == without_fields {
             return Err("all its columns are NULL, and an entry without fields is none".to_owned());
+        }
+        if let (Some(field), Some(key)) = (key_field, key) {
+            command.extend([field.as_bytes(), key]);
         }
         for (name, header) in names.iter().zip(headers) {
             command.extend([name.as_bytes(), header.value.as_deref().unwrap_or_default()]);
@@ -278,6 +288,7 @@ impl MetadataColumns {
                         values: cast(map.values(), &DataType::Binary)?,
                     });
                 }
+                Metadata::Key => {}
                 Metadata::Header(name) => {
                     columns.texts.push((name.clone(), cast(column, &DataType::Utf8)?));
                 }

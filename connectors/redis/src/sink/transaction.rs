@@ -241,10 +241,11 @@ impl Transactions {
         let patience = ANSWER + ANSWER_PER_COMMAND * commands;
         let answer = self.with(transaction.unit, patience, |connection| {
             connection.send_packed_command(&bytes)?;
-            checked(connection.recv_response()?)
+            connection.recv_response()
         });
         let answers = match answer.map_err(|error| self.failed(&error))? {
             Value::Array(answers) => answers,
+            Value::ServerError(error) => return Err(self.failed(&error.into())),
             // The epoch key has changed: whoever did it may have taken over.
             _ => return Err(self.disturbed()),
         };

@@ -66,6 +66,10 @@ impl SinkWriter for SendingWriter {
         self.lane.take_refused().into_iter().for_each(|refused| self.refusals.refused(refused));
         self.refusals.take()
     }
+
+    fn buffered_bytes(&self) -> usize {
+        self.lane.bytes()
+    }
 }
 
 impl Drop for SendingWriter {
@@ -107,5 +111,9 @@ impl SinkWriter for StagingWriter {
 
     fn take_refused(&mut self) -> Vec<DeadLetter> {
         self.refusals.take()
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.staged.size()
     }
 }
