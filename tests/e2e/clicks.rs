@@ -2,6 +2,9 @@
 //! out, some that are no clicks; the same for the same seed.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,6 +89,38 @@ pub fn fill(to: &mut impl Destination, partitions: usize, seed: u64, records: u6
     let mut clicks: Vec<Clicks> = (0..partitions).map(|p| Clicks::of(seed, p)).collect();
     for number in 0..records {
         clicks[number as usize % partitions].write(to);
+    }
+}
+
+/// Clicks written before the producer rests for [`PAUSE`].
+const BURST: usize = 200;
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// Writes clicks until told to stop, then one into every partition that closes all windows before it.
+/// `rest` is called between bursts.
+pub fn produce<D: Destination>(
+    to: &mut D,
+    partitions: usize,
+    stop: &AtomicBool,
+    rest: impl Fn(&mut D),
+) {
+    let mut clicks: Vec<Clicks> = (0..partitions).map(|p| Clicks::of(3, p)).collect();
+    while !stop.load(Ordering::SeqCst) {
+        for number in 0..BURST {
+            clicks[number % partitions].write(to);
+        }
+        rest(to);
+        thread::park_timeout(PAUSE);
+    }
+    clicks.iter_mut().for_each(|clicks| clicks.write_sentinel(to));
+}
+
+/// Tells a producer to stop, so that a test that fails does not wait for it.
+pub struct StopsWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for StopsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

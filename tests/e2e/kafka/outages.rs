@@ -3,36 +3,16 @@
 //!
 //! `TIDEMILL_OUTAGES` says how often, `TIDEMILL_OUTAGE_SECONDS` for how long.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::broker::Topic;
 use super::job::{EXACTLY_ONCE, TopicJob};
 use super::services::OwnBroker;
-use crate::clicks::Clicks;
+use crate::clicks::{StopsWhenDropped, produce};
 use crate::job_folder::{Running, summary};
 use crate::totals::{Expected, Found};
 use crate::totals_job::number;
-
-/// Clicks written before the producer rests for [`PAUSE`].
-const BURST: usize = 200;
-const PAUSE: Duration = Duration::from_millis(40);
-
-/// Writes clicks until told to stop, then one in every partition that closes all windows before it.
-fn produce(topic: &Topic, stop: &AtomicBool) {
-    let mut writer = topic.writer();
-    let partitions = topic.partitions();
-    let mut clicks: Vec<Clicks> = (0..partitions).map(|p| Clicks::of(3, p)).collect();
-    while !stop.load(Ordering::SeqCst) {
-        for number in 0..BURST {
-            clicks[number % partitions].write(&mut writer);
-        }
-        thread::park_timeout(PAUSE);
-    }
-    clicks.iter_mut().for_each(|clicks| clicks.write_sentinel(&mut writer));
-    writer.finish();
-}
 
 /// One outage; returns how long after the broker's return the next result can be seen.
 fn outage(own: &OwnBroker, job: &TopicJob, running: &mut Running, lasts: Duration) -> Duration {
@@ -63,7 +43,11 @@ fn outages_lose_nothing_and_the_job_goes_on_by_itself() {
     let mut running = job.start(job.run(2, "300ms"), 10_000_000, "log");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let producing = scope.spawn(|| produce(&input, &stop));
+        let producing = scope.spawn(|| {
+            let mut writer = input.writer();
+            produce(&mut writer, input.partitions(), &stop, |_| {});
+            writer.finish();
+        });
         let stops = StopsWhenDropped(&stop);
         for number in 1..=outages {
             let recovered = outage(&own, &job, &mut running, lasts);
@@ -83,13 +67,4 @@ fn outages_lose_nothing_and_the_job_goes_on_by_itself() {
     Found::in_log(&*job.output).assert_exact(&expected, &context);
     assert_eq!(summary(&said)["ledgers"][0]["records_in"], expected.records, "{context}");
     println!("{context}: {} results, each of them once", expected.results());
-}
-
-/// So that a test that fails does not wait for its producer.
-struct StopsWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for StopsWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }

@@ -4,40 +4,21 @@
 //!
 //! `TIDEMILL_RESTARTS` says how often.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::job::{EXACTLY_ONCE, StreamsJob};
 use super::server::{OwnServer, Server};
-use super::streams::Streams;
+use super::streams::{Streams, Writer};
 use crate::canaries::get;
-use crate::clicks::Clicks;
+use crate::clicks::{StopsWhenDropped, produce};
 use crate::job_folder::{Running, summary};
 use crate::totals::Expected;
 use crate::totals_job::number;
 
-/// Clicks written before the producer rests for [`PAUSE`].
-const BURST: usize = 200;
-const PAUSE: Duration = Duration::from_millis(40);
-
 /// For how long it is away.
 const AWAY: Duration = Duration::from_millis(700);
-
-/// Writes clicks until told to stop, then one into every stream that closes all windows before it.
-fn produce(streams: &Streams, stop: &AtomicBool) {
-    let mut writer = streams.writer().persevering();
-    let mut clicks: Vec<Clicks> = (0..streams.count()).map(|p| Clicks::of(6, p)).collect();
-    while !stop.load(Ordering::SeqCst) {
-        for number in 0..BURST {
-            clicks[number % streams.count()].write(&mut writer);
-        }
-        writer.send();
-        thread::park_timeout(PAUSE);
-    }
-    clicks.iter_mut().for_each(|clicks| clicks.write_sentinel(&mut writer));
-    writer.finish();
-}
 
 /// Waits until there are more results than now.
 fn more_results(server: &Server, job: &StreamsJob, running: &mut Running, when: &str) {
@@ -55,7 +36,11 @@ fn restarts_with_persistence_lose_nothing_and_the_job_goes_on_by_itself() {
     let job = StreamsJob::new(&space, &input, "", EXACTLY_ONCE);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let producing = scope.spawn(|| produce(&input, &stop));
+        let producing = scope.spawn(|| {
+            let mut writer = input.writer().persevering();
+            produce(&mut writer, input.count(), &stop, Writer::send);
+            writer.finish();
+        });
         let stops = StopsWhenDropped(&stop);
         let mut running = job.start(job.run(2, "200ms"), 10_000_000, "log");
         for number in 1..=restarts {
@@ -147,13 +132,4 @@ fn a_job_that_is_told_to_go_on_counts_what_is_lost() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("Redis has lost its data"), "{said}");
     assert_eq!(summary(&said)["ledgers"][0]["records_in"], counts.0, "{said}");
-}
-
-/// So that a test that fails does not wait for its producer.
-struct StopsWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for StopsWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
