@@ -148,6 +148,10 @@ impl SinkWriter for LastResort {
         self.check()?;
         Ok(staged)
     }
+
+    fn buffered_bytes(&self) -> usize {
+        self.writer.buffered_bytes()
+    }
 }
 
 fn create_topic(topic: &str, properties: &ClientProperties) -> Result<()> {

@@ -7,14 +7,17 @@
 //!        └── abort ◀──┴───────────────┴───────────────────────────┘ what may pass; redo from the start
 //! ```
 //!
+//! A call makes one attempt. What may pass is a transient error: the runtime calls again, and the call goes
+//! on with the transaction that the one before has left, or aborts it first.
+//!
 //! Invariants: records of an epoch become visible together with its marker or not at all, and once; no
 //! transaction is open between two commits. An epoch without records needs no transaction.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use tidemill_core::retry::Backoff;
 use tidemill_core::sink::{SinkCommitter, Staged};
 use tidemill_core::time::Clock;
 use tidemill_core::{Epoch, Error, ErrorKind, Result};
@@ -44,14 +47,24 @@ pub(crate) struct CommitterSettings {
     pub clock: Arc<dyn Clock>,
 }
 
+/// A transaction that was left open.
+#[derive(Debug, Clone, Copy)]
+enum Unfinished {
+    /// It goes on with this step, which librdkafka still works at.
+    Resume(Step),
+    /// This step failed: it is aborted and begun again.
+    Redo(Step),
+}
+
 /// See the module.
 pub(crate) struct TransactionCommitter {
     job: String,
     partitioning: Partitioning,
     clock: Arc<dyn Clock>,
-    backoff: Backoff,
     witnesses: Witnesses,
     transactions: Transactions,
+    /// What the last call, which failed for a while, has left.
+    unfinished: Option<Unfinished>,
     /// How many partitions the topic has, and since when that is known.
     partitions: (i32, Duration),
     /// The last epoch that is visible, once it is known.
@@ -75,9 +88,9 @@ impl TransactionCommitter {
         Ok(Self {
             job: job.clone(),
             partitioning: settings.partitioning,
-            backoff: Backoff::default(),
             witnesses,
             transactions,
+            unfinished: None,
             partitions: (partitions, now),
             committed: None,
             marked_at: None,
@@ -117,54 +130,59 @@ impl TransactionCommitter {
         Ok(assigned)
     }
 
-    /// One transaction, redone from its start as long as there is hope.
+    /// One transaction, or the rest of the one that an earlier call has left.
     fn transact(&mut self, epoch: Epoch, staged: &[StagedReader]) -> Result<()> {
         let assigned = self.assign(staged)?;
         let marker = self.witnesses.marker(&self.job, epoch, assigned.len() as u64)?;
-        let start = self.clock.elapsed();
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let failed = match self.attempt(Step::Commit, epoch, staged, &assigned, &marker) {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
-            };
-            let spent = self.clock.elapsed().saturating_sub(start);
-            let jitter = self.transactions.jitter(attempt);
-            let wait = match self.backoff.wait(attempt, spent, jitter) {
-                Some(wait) if failed.error.kind() == ErrorKind::Transient => wait,
-                _ => return Err(self.give_up(failed.error, attempt, epoch)),
-            };
-            tracing::warn!(epoch, attempt, "{}: the transaction is redone", failed.error);
-            self.transactions.pause(wait);
-            self.transactions.abort().map_err(|error| self.give_up(error, attempt, epoch))?;
-            // Whether a commit took effect is not always said; the marker knows.
-            if failed.at == Step::Commit
-                && self.witnesses.committed(0, START_TIMEOUT)? == Some(epoch)
-            {
-                return Ok(());
+        let from = match self.unfinished {
+            None => Step::Begin,
+            Some(Unfinished::Resume(step)) => step,
+            Some(Unfinished::Redo(step)) => {
+                self.transactions.abort()?;
+                // Whether a commit took effect is not always said; the marker knows.
+                if step == Step::Commit
+                    && self.witnesses.committed(0, START_TIMEOUT)? == Some(epoch)
+                {
+                    self.unfinished = None;
+                    return Ok(());
+                }
+                self.unfinished = None;
+                Step::Begin
+            }
+        };
+        match self.attempt(from..=Step::Commit, epoch, staged, &assigned, &marker) {
+            Ok(()) => {
+                self.unfinished = None;
+                Ok(())
+            }
+            Err(Failed { at, error, resumable }) => {
+                self.unfinished =
+                    Some(if resumable { Unfinished::Resume(at) } else { Unfinished::Redo(at) });
+                Err(match error.kind() {
+                    ErrorKind::Permanent => {
+                        Error::external(format!("{error}. It is committed when the topic takes it"))
+                    }
+                    _ => error,
+                })
             }
         }
     }
 
-    /// The steps of a transaction, up to and including `until`.
+    /// These steps of a transaction.
     fn attempt(
         &self,
-        until: Step,
+        steps: RangeInclusive<Step>,
         epoch: Epoch,
         staged: &[StagedReader],
         assigned: &Assigned,
         marker: &TopicPartitionList,
     ) -> Result<(), Failed> {
-        for step in Step::ALL {
+        for step in Step::ALL.into_iter().filter(|step| steps.contains(step)) {
             match step {
                 Step::Begin => self.transactions.begin()?,
                 Step::Produce => self.transactions.produce(epoch, staged, assigned)?,
                 Step::Mark => self.transactions.mark(marker, &self.witnesses)?,
                 Step::Commit => self.transactions.commit()?,
-            }
-            if step == until {
-                break;
             }
         }
         Ok(())
@@ -177,25 +195,8 @@ impl TransactionCommitter {
             staged.iter().map(|staged| StagedReader::new(staged).unwrap()).collect();
         let assigned = self.assign(&staged).unwrap();
         let marker = self.witnesses.marker(&self.job, epoch, 0).unwrap();
-        self.attempt(step, epoch, &staged, &assigned, &marker).unwrap();
+        self.attempt(Step::Begin..=step, epoch, &staged, &assigned, &marker).unwrap();
         self.transactions.flush();
-    }
-
-    fn give_up(&self, error: Error, attempts: u32, epoch: Epoch) -> Error {
-        let kind = match error.kind() {
-            ErrorKind::Fenced => return error,
-            ErrorKind::Transient | ErrorKind::Permanent => ErrorKind::External,
-            kind => kind,
-        };
-        let when = match error.kind() {
-            ErrorKind::Permanent => "the topic takes it and the job is started again",
-            _ => "the job is started again",
-        };
-        let message = format!(
-            "epoch {epoch} could not be committed in {attempts} attempts: {error}. Nothing is lost: its \
-             output is in the checkpoint, and is committed when {when}"
-        );
-        Error::new(kind, message)
     }
 }
 

@@ -84,8 +84,13 @@ impl Lane {
         self.records.load(Ordering::Acquire)
     }
 
+    /// What is on its way weighs so much.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     pub fn is_full(&self) -> bool {
-        self.outstanding() >= MAX_RECORDS || self.bytes.load(Ordering::Acquire) >= MAX_BYTES
+        self.outstanding() >= MAX_RECORDS || self.bytes() >= MAX_BYTES
     }
 
     pub fn wake(&self) {

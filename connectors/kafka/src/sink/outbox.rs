@@ -14,17 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidemill_core::retry::{Backoff, BreakerState, CircuitBreaker};
+use tidemill_core::retry::{Backoff, BreakerState, CircuitBreaker, RetrySettings};
 use tidemill_core::{Error, ErrorKind};
 
 use super::lane::Lane;
 use super::record::Owned;
-
-/// After so many failures in a row the broker is left alone for a while.
-const BREAKER_THRESHOLD: u32 = 5;
-
-/// For so long.
-const BREAKER_PAUSE: Duration = Duration::from_secs(5);
 
 /// What goes with a record to the client library and comes back with its delivery report.
 #[derive(Debug, Clone)]
@@ -93,10 +87,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub fn new(backoff: Backoff) -> Self {
+    pub fn new(retry: RetrySettings) -> Self {
         Self {
-            backoff,
-            breaker: CircuitBreaker::new(BREAKER_THRESHOLD, BREAKER_PAUSE),
+            backoff: retry.backoff,
+            breaker: retry.breaker(),
             held: BTreeMap::new(),
             sent: 0,
             resume_at: None,
@@ -251,7 +245,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn outbox() -> Outbox {
-        Outbox::new(Backoff { first: SECOND, max: SECOND, deadline: 60 * SECOND })
+        let backoff = Backoff { first: SECOND, max: SECOND, deadline: 60 * SECOND };
+        Outbox::new(RetrySettings { backoff, ..RetrySettings::default() })
     }
 
     fn held(outbox: &mut Outbox) -> Held {
@@ -302,7 +297,7 @@ mod tests {
     #[test]
     fn a_record_that_is_held_back_for_too_long_is_given_up_too() {
         let mut outbox = outbox();
-        (0..BREAKER_THRESHOLD).for_each(|_| outbox.disconnected(SECOND));
+        (0..RetrySettings::default().threshold).for_each(|_| outbox.disconnected(SECOND));
         let record = held(&mut outbox);
         outbox.hold(record);
         outbox.expire(59 * SECOND);
@@ -314,7 +309,7 @@ mod tests {
     #[test]
     fn an_open_breaker_holds_all_back_and_then_lets_one_try() {
         let mut outbox = outbox();
-        (0..BREAKER_THRESHOLD).for_each(|_| outbox.disconnected(SECOND));
+        (0..RetrySettings::default().threshold).for_each(|_| outbox.disconnected(SECOND));
         outbox.disconnected(2 * SECOND);
         assert!(!outbox.passes());
         for _ in 0..3 {
@@ -322,7 +317,7 @@ mod tests {
             outbox.hold(record);
         }
         assert_eq!(drain(&mut outbox, 2 * SECOND), [0; 0]);
-        let later = SECOND + BREAKER_PAUSE;
+        let later = SECOND + RetrySettings::default().pause;
         assert_eq!(drain(&mut outbox, later), [1], "one trial");
         assert_eq!(outbox.breaker(), BreakerState::HalfOpen);
         outbox.answered();

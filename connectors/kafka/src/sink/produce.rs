@@ -25,7 +25,7 @@ use rdkafka::producer::{
 };
 use rdkafka::statistics::Statistics;
 use tidemill_core::record::Header;
-use tidemill_core::retry::Backoff;
+use tidemill_core::retry::{Backoff, RetrySettings};
 use tidemill_core::time::{Clock, SystemClock};
 use tidemill_core::{Error, ErrorKind, Result};
 
@@ -76,6 +76,9 @@ pub struct ProducerSettings {
     pub max_bytes: Option<usize>,
     /// What durations are measured with.
     pub clock: Arc<dyn Clock>,
+    /// When the circuit breaker opens, and for how long. How long a record is tried is what
+    /// `delivery.timeout.ms` says.
+    pub retry: RetrySettings,
 }
 
 impl ProducerSettings {
@@ -87,6 +90,7 @@ impl ProducerSettings {
             acknowledged: true,
             max_bytes: None,
             clock: Arc::new(SystemClock::default()),
+            retry: RetrySettings::default(),
         }
     }
 }
@@ -129,6 +133,11 @@ impl RecordProducer {
     /// The producer has failed.
     pub fn send(&self, topic: &str, record: &Outgoing<'_>) -> Result<()> {
         self.shared.inner.send(topic, record, &self.lane)
+    }
+
+    /// Bytes of what is outstanding.
+    pub fn outstanding_bytes(&self) -> usize {
+        self.lane.bytes()
     }
 
     /// Whether so much is outstanding that the next record should wait until the waker is called.
@@ -253,7 +262,7 @@ struct Reports {
 
 impl Inner {
     fn open(settings: &ProducerSettings) -> Result<Self> {
-        let ProducerSettings { name, properties, acknowledged, max_bytes, clock } = settings;
+        let ProducerSettings { name, properties, acknowledged, max_bytes, clock, retry } = settings;
         let timeout = delivery_timeout(properties);
         let attempt = ATTEMPT.min(timeout / 4).max(Duration::from_millis(10)).as_millis();
         let acks = if *acknowledged { "all" } else { "1" };
@@ -274,11 +283,12 @@ impl Inner {
             config.set("message.max.bytes", limit.to_string());
         }
         let backoff = Backoff { deadline: timeout, ..Backoff::default() };
+        let retry = RetrySettings { backoff, ..*retry };
         let reports = Reports {
             name: name.clone(),
             events: Events::new(name.as_str(), properties),
             clock: clock.clone(),
-            outbox: Mutex::new(Outbox::new(backoff)),
+            outbox: Mutex::new(Outbox::new(retry)),
             troubled: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             random: RandomState::new(),

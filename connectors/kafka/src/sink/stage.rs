@@ -43,6 +43,10 @@ impl SinkWriter for StagingWriter {
         self.staged.finish().map(Poll::Ready)
     }
 
+    fn buffered_bytes(&self) -> usize {
+        self.staged.held_bytes()
+    }
+
     fn take_refused(&mut self) -> Vec<DeadLetter> {
         self.refusals.take()
     }

@@ -56,6 +56,11 @@ impl StagedRecords {
         Ok(())
     }
 
+    /// Bytes that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.compressed.as_ref().map_or(0, |compressed| compressed.get_ref().capacity())
+    }
+
     /// The bytes for the checkpoint, empty where there is no record. It is empty afterwards.
     pub fn finish(&mut self) -> Result<Staged> {
         let Some(compressed) = self.compressed.take() else { return Ok(Staged::default()) };

@@ -170,6 +170,7 @@ impl Target {
             acknowledged: self.delivery != DeliveryGuarantee::None,
             max_bytes: Some(topic.max_bytes),
             clock: context.clock.clone(),
+            retry: context.retry,
             ..ProducerSettings::new(self.name(context), self.properties()?)
         };
         let producer = RecordProducer::open(&settings, waker)?;

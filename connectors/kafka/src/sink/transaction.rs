@@ -4,7 +4,6 @@
 //! an abort the next transaction starts from nothing.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -40,7 +39,7 @@ const CALL_PAUSE: Duration = Duration::from_millis(100);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A step of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     Begin,
     Produce,
@@ -58,6 +57,8 @@ impl Step {
 pub(crate) struct Failed {
     pub at: Step,
     pub error: Error,
+    /// The same call may be made again, and goes on where it was.
+    pub resumable: bool,
 }
 
 /// The partition of every record of an epoch, in order.
@@ -87,7 +88,6 @@ pub(crate) struct Transactions {
     producer: ThreadedProducer<Delivering>,
     /// How long a transaction may take.
     timeout: Duration,
-    random: RandomState,
 }
 
 impl Transactions {
@@ -118,8 +118,7 @@ impl Transactions {
             .map_err(|error| from_kafka(&error, format!("{name}: cannot make a producer")))?;
         let (name, topic) = (name.to_owned(), topic.to_owned());
         let transactional_id = transactional_id.to_owned();
-        let random = RandomState::new();
-        let transactions = Self { name, topic, transactional_id, producer, timeout, random };
+        let transactions = Self { name, topic, transactional_id, producer, timeout };
         transactions.init()?;
         Ok(transactions)
     }
@@ -179,7 +178,7 @@ impl Transactions {
                 n += 1;
                 self.send(&record, partition, is_last.then_some(&tag))
             });
-            sent.map_err(|error| Failed { at: Step::Produce, error })?;
+            sent.map_err(|error| Failed { at: Step::Produce, error, resumable: false })?;
         }
         Ok(())
     }
@@ -213,7 +212,8 @@ impl Transactions {
 
     /// Moves the marker within the transaction.
     pub fn mark(&self, marker: &TopicPartitionList, of: &Witnesses) -> Result<(), Failed> {
-        let group = of.group().map_err(|error| Failed { at: Step::Mark, error })?;
+        let group =
+            of.group().map_err(|error| Failed { at: Step::Mark, error, resumable: false })?;
         self.step(Step::Mark, || {
             self.producer.send_offsets_to_transaction(marker, &group, CALL_TIMEOUT)
         })
@@ -243,7 +243,8 @@ impl Transactions {
         }
     }
 
-    /// Calls again what may be called again.
+    /// Calls again what may be called again, for as long as it takes brokers to move house. What takes
+    /// longer is the runtime's to repeat.
     pub(super) fn step(
         &self,
         at: Step,
@@ -252,11 +253,12 @@ impl Transactions {
         let start = Instant::now();
         loop {
             let Err(error) = call() else { return Ok(()) };
-            if may_be_repeated(&error) && start.elapsed() < self.timeout {
-                self.pause(CALL_PAUSE);
+            let resumable = may_be_repeated(&error);
+            if resumable && start.elapsed() < CALL_TIMEOUT {
+                std::thread::sleep(CALL_PAUSE);
                 continue;
             }
-            return Err(self.failed(at, &error));
+            return Err(Failed { resumable, ..self.failed(at, &error) });
         }
     }
 
@@ -299,18 +301,7 @@ impl Transactions {
             ),
             kind => Error::new(kind, format!("{what}: {why}")),
         };
-        Failed { at, error }
-    }
-
-    /// Evenly from 0 to 1.
-    pub fn jitter(&self, attempt: u32) -> f64 {
-        self.random.hash_one((attempt, Instant::now())) as f64 / u64::MAX as f64
-    }
-
-    /// Waits before something is tried again. The committer's thread has nothing else to do, and delivery
-    /// reports have a thread of their own.
-    pub fn pause(&self, wait: Duration) {
-        std::thread::sleep(wait);
+        Failed { at, error, resumable: false }
     }
 }
 

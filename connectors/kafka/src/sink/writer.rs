@@ -59,6 +59,10 @@ impl SinkWriter for SendingWriter {
         Ok(if delivered { Poll::Ready(Staged::default()) } else { Poll::Pending })
     }
 
+    fn buffered_bytes(&self) -> usize {
+        self.producer.outstanding_bytes()
+    }
+
     fn take_refused(&mut self) -> Vec<DeadLetter> {
         let refused = self.producer.take_refused();
         let mut letters = self.refusals.take();
