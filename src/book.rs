@@ -24,3 +24,6 @@ struct Errors;
 
 #[doc = include_str!("../docs/interceptors.md")]
 struct Interceptors;
+
+#[doc = include_str!("../docs/websocket.md")]
+struct WebSocket;

@@ -214,6 +214,11 @@ impl Running {
         self.until("its time was over", || start.elapsed() >= time);
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

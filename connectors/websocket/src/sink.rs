@@ -320,7 +320,10 @@ impl Sink for WebSocketSink {
     }
 
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(Writer { publication: self.publication(context)? }))
+        Ok(Box::new(Writer {
+            publication: self.publication(context)?,
+            accounts: context.shard == 0,
+        }))
     }
 
     fn committer(&self, _: &SinkContext) -> Result<Box<dyn SinkCommitter>> {
@@ -341,6 +344,8 @@ impl Sink for WebSocketSink {
 /// Puts batches into the stream's inbox.
 struct Writer {
     publication: Arc<Publication>,
+    /// One of the writers says what waits in the inbox that they share.
+    accounts: bool,
 }
 
 impl SinkWriter for Writer {
@@ -355,5 +360,9 @@ impl SinkWriter for Writer {
 
     fn poll_stage(&mut self, _: Epoch) -> Result<Poll<Staged>> {
         Ok(Poll::Ready(Staged::default()))
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        if self.accounts { self.publication.waiting_bytes() } else { 0 }
     }
 }

@@ -45,6 +45,11 @@ impl Inbox {
         dropped
     }
 
+    /// How much waits.
+    pub fn bytes(&self) -> usize {
+        self.waiting.lock().bytes
+    }
+
     /// Nothing more comes.
     pub fn close(&self) {
         self.waiting.lock().is_closed = true;
@@ -93,7 +98,7 @@ mod tests {
         };
         let inbox = Inbox::default();
         let dropped: usize = (0..20).map(|value| inbox.push(&batch(value))).sum();
-        assert!(inbox.waiting.lock().bytes <= BYTES_MAX);
+        assert!(inbox.bytes() <= BYTES_MAX);
         assert_eq!(dropped, 12 << 20, "eight batches of 8 MiB are kept");
         let (newest, _) = inbox.waiting.lock().batches.pop_back().unwrap();
         assert_eq!(newest, batch(19));

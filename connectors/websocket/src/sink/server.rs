@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::stream::{Stream, StreamSettings};
 
 /// How long clients may take for what is left for them when the job ends.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What the kernel holds for one client: without a bound it is megabytes for each that has stalled.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
@@ -111,6 +111,11 @@ impl Publication {
     /// Takes rows from the job.
     pub fn send(&self, rows: &RecordBatch) {
         self.stream.send(rows);
+    }
+
+    /// Bytes of rows that wait to be encoded.
+    pub fn waiting_bytes(&self) -> usize {
+        self.stream.waiting_bytes()
     }
 }
 

@@ -126,6 +126,11 @@ impl Stream {
         }
     }
 
+    /// Bytes of rows that wait to be encoded.
+    pub fn waiting_bytes(&self) -> usize {
+        self.inbox.bytes()
+    }
+
     /// No rows come any more.
     pub fn close(&self) {
         self.inbox.close();

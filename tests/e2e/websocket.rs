@@ -1,0 +1,72 @@
+//! WebSockets: the page of `examples/live` in a real browser, and a thousand clients of one job.
+
+#[path = "websocket/browser.rs"]
+mod browser;
+#[path = "websocket/crowd.rs"]
+mod crowd;
+#[path = "websocket/live.rs"]
+mod live;
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use futures::StreamExt;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::command::command;
+use crate::job_folder::Running;
+
+type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A job with a WebSocket sink, running; its log tells where it serves what.
+struct Serving {
+    running: Running,
+    stream: String,
+    http: String,
+}
+
+impl Serving {
+    fn start(folder: &Path, job: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(["run", "--parallelism", "1", "--http", "127.0.0.1:0"]);
+        command.arg(job).envs(variables.iter().copied());
+        let mut running = Running::start(command, folder.join("log"));
+        let stream = address(&mut running, folder, "serving ws://", "ws://");
+        let http = address(&mut running, folder, "/status on http://", "http://");
+        Self { running, stream, http }
+    }
+}
+
+/// The address that a line of the log ends with.
+fn address(running: &mut Running, folder: &Path, line: &str, scheme: &str) -> String {
+    let found = RefCell::new(String::new());
+    running.until(line, || {
+        let log = std::fs::read_to_string(folder.join("log")).unwrap();
+        // A line that is written to its end.
+        let mut lines = log.split_inclusive('\n').filter(|text| text.ends_with('\n'));
+        let Some(line) = lines.find(|text| text.contains(line)) else { return false };
+        let address = line.split(scheme).nth(1).unwrap();
+        *found.borrow_mut() = format!("{scheme}{}", address.trim());
+        true
+    });
+    found.into_inner()
+}
+
+/// The next text message as JSON; `None` when the connection has ended.
+async fn next(client: &mut Client) -> Option<Value> {
+    loop {
+        match client.next().await {
+            Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
+/// What a test does on its own runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(future)
+}
