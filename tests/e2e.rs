@@ -57,3 +57,5 @@ mod topic_examples;
 mod totals;
 #[path = "e2e/totals_job.rs"]
 mod totals_job;
+#[path = "e2e/websocket.rs"]
+mod websocket;
