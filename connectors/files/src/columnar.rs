@@ -113,7 +113,8 @@ fn find_columns(stored: &Schema, file: &Schema) -> Result<Vec<Option<usize>>> {
         let column = file.index_of(field.name()).ok();
         if let Some(column) = column {
             let (from, to) = (file.field(column).data_type(), field.data_type());
-            if !can_cast_types(from, to) {
+            // A cast would cut fractions off, and say nothing.
+            if !can_cast_types(from, to) || from.is_floating() && to.is_integer() {
                 return Err(Error::configuration(format!(
                     "column '{}' is {from} in the file, which does not convert to {to}",
                     field.name()

@@ -2,11 +2,13 @@
 //! other. Each mixes records of an old and a new shape in one stream, and says what becomes of each.
 
 mod avro;
+mod fields;
 mod protobuf;
 mod text;
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use tidemill_core::table::Options;
@@ -28,9 +30,11 @@ fn format(name: &str, options: &[(&str, &str)]) -> Format {
 
 /// What becomes of each payload: its row, values with commas between them, or `✗` and why not.
 fn outcomes<P: AsRef<[u8]>>(decoder: &mut dyn Decoder, payloads: &[P]) -> Vec<String> {
-    let decoded: Vec<Result<(), String>> =
-        payloads.iter().map(|payload| decoder.decode(payload.as_ref())).collect();
-    let rows = decoder.finish().unwrap();
+    let decoded = payloads.iter().map(|payload| decoder.decode(payload.as_ref())).collect();
+    shown(decoded, &decoder.finish().unwrap())
+}
+
+fn shown(decoded: Vec<Result<(), String>>, rows: &RecordBatch) -> Vec<String> {
     let options = FormatOptions::default().with_null("null");
     let columns: Vec<ArrayFormatter<'_>> =
         rows.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).unwrap()).collect();
