@@ -21,6 +21,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `bus`, `event`, `subscription`, `error` | the interface |
+//! | [`envelope`] | what an event says about itself |
 //! | `address` | which bus an address means |
 //! | `connector` | `'connector' = 'bus'` |
 //! | [`memory`], [`kafka`], [`redis`] | the buses |
@@ -35,6 +36,7 @@ mod address;
 mod bus;
 pub mod conformance;
 mod connector;
+pub mod envelope;
 mod error;
 mod event;
 pub mod kafka;
@@ -48,6 +50,7 @@ mod subscription;
 pub use address::{BusAddress, connect};
 pub use bus::{EventBus, Replay, Start};
 pub use connector::BusFactory;
+pub use envelope::{Envelope, EventType};
 pub use error::BusError;
 pub use event::{Delivery, Event, Receipt, partition_of};
 pub use kafka::KafkaBus;
