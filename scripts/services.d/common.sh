@@ -277,7 +277,7 @@ external_name() {
 
 # --- installing ------------------------------------------------------------------------------------------------------
 
-install_missing() { # for the services named, and `build` for what cargo needs
+install_missing() { # for the services named, `build` for what cargo needs, and `browser` for the tests of pages
   local packages=() service
   for service; do
     case "$service" in
@@ -291,6 +291,8 @@ install_missing() { # for the services named, and `build` for what cargo needs
       build)
         command -v pkg-config > /dev/null || packages+=(pkg-config)
         pkg-config --exists openssl 2> /dev/null || packages+=(libssl-dev) ;;
+      browser)
+        command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || packages+=(chromium) ;;
     esac
   done
   ((${#packages[@]})) || return 0
