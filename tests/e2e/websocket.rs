@@ -1,9 +1,12 @@
-//! WebSockets: the page of `examples/live` in a real browser, and a thousand clients of one job.
+//! WebSockets: the page of `examples/live` in a real browser, a thousand clients of one job, and a job that
+//! reads what another serves.
 
 #[path = "websocket/browser.rs"]
 mod browser;
 #[path = "websocket/crowd.rs"]
 mod crowd;
+#[path = "websocket/feed.rs"]
+mod feed;
 #[path = "websocket/live.rs"]
 mod live;
 

@@ -322,3 +322,19 @@ fn mistakes_in_a_table_name_the_option() {
         assert!(error.to_string().contains("feature 'tls'"), "{error}");
     }
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_wss_feed_is_asked_in_tls() {
+    const HANDSHAKE: u8 = 22;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("wss://localhost:{}", listener.local_addr().unwrap().port());
+    let _job = Job::new(&WebSocket::feed(url).json(schema()), None);
+    // What no TLS server answers is tried again.
+    for _ in 0..2 {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut first = [0];
+        std::io::Read::read_exact(&mut stream, &mut first).unwrap();
+        assert_eq!(first, [HANDSHAKE]);
+    }
+}
