@@ -8,6 +8,7 @@ use tidemill_formats::json::JsonFormat;
 
 use super::layout::{Layout, Shape, StreamShape};
 use super::{DeliveryGuarantee, RedisSink};
+use crate::RedisStream;
 
 /// Structures that results are put into. In keys `{column}` stands for a column's text; a brace is written
 /// twice.
@@ -49,10 +50,12 @@ impl Redis {
     pub fn channel(name: impl Into<String>) -> RedisSink {
         RedisSink::of(name, Shape::Channel { value: None, format: json() })
     }
+}
 
-    /// Entries of a stream, with a field for every column; of several, as in `orders:{0..7}`, by the hash
-    /// of [`RedisSink::key_fields`].
-    pub fn stream(name: impl Into<String>) -> RedisSink {
+impl RedisStream {
+    /// Entries of a stream as a sink, with a field for every column unless [`RedisSink::format`] says
+    /// otherwise; of several streams, as in `orders:{0..7}`, by the hash of [`RedisSink::key_fields`].
+    pub fn to(streams: impl Into<String>) -> RedisSink {
         let shape = StreamShape {
             max_len: None,
             key: Vec::new(),
@@ -61,7 +64,7 @@ impl Redis {
             format: None,
             propagates_headers: true,
         };
-        RedisSink::of(name, Shape::Stream(shape))
+        RedisSink::of(streams, Shape::Stream(shape))
     }
 }
 

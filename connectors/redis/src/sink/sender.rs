@@ -53,6 +53,8 @@ pub(crate) struct Sender {
     settings: SenderSettings,
     lane: Arc<Lane>,
     connection: Option<Connection>,
+    /// The run of the server that it last talked to, where that can be told.
+    server: Option<String>,
     breaker: CircuitBreaker,
 }
 
@@ -64,6 +66,17 @@ struct Left {
     reason: String,
 }
 
+/// A thread that panics fails its lane: nobody waits for ever.
+struct Watch(Arc<Lane>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&Error::internal("the thread that sends to Redis panicked"));
+        }
+    }
+}
+
 impl Sender {
     /// Starts the thread, which ends when the lane is closed or has failed.
     ///
@@ -71,7 +84,7 @@ impl Sender {
     /// The system has no thread left.
     pub fn spawn(settings: SenderSettings, lane: Arc<Lane>) -> Result<()> {
         let breaker = settings.retry.breaker();
-        let sender = Self { settings, lane, connection: None, breaker };
+        let sender = Self { settings, lane, connection: None, server: None, breaker };
         let thread = std::thread::Builder::new().name("redis-sink".to_owned());
         thread.spawn(move || sender.run())?;
         Ok(())
@@ -79,6 +92,7 @@ impl Sender {
 
     fn run(mut self) {
         let lane = self.lane.clone();
+        let _watch = Watch(lane.clone());
         self.show_breaker();
         while let Some(writes) = lane.next() {
             let mut start = 0;
@@ -149,7 +163,6 @@ impl Sender {
         let answers = match self.send(writes, pending) {
             Ok(answers) => answers,
             Err(error) => {
-                self.connection = None;
                 return match Failure::of(&error) {
                     Failure::Moved if !self.settings.config.is_cluster() => {
                         Err(no_cluster(&self.settings.place))
@@ -222,10 +235,39 @@ impl Sender {
 
     /// The answers to all commands of these writes, in order.
     fn send(&mut self, writes: &Writes, pending: &[usize]) -> RedisResult<Vec<RedisResult<Value>>> {
-        let connection = match &mut self.connection {
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            none => none.insert(Connection::open(&self.settings.config)?),
+            None => self.connect()?,
         };
+        let answers = self.send_over(&mut connection, writes, pending)?;
+        self.connection = Some(connection);
+        Ok(answers)
+    }
+
+    /// A new connection. A server that was started anew may have lost what it had acknowledged: that is said.
+    fn connect(&mut self) -> RedisResult<Connection> {
+        let mut connection = Connection::open(&self.settings.config)?;
+        if self.settings.config.is_cluster() {
+            return Ok(connection);
+        }
+        let server = run_of(&mut connection);
+        if server.is_some() && self.server.is_some() && server != self.server {
+            tracing::warn!(
+                "{}: Redis was started anew: unless it keeps a log (appendonly yes), what it had acknowledged \
+                 before is lost there, and is not written again",
+                self.settings.place
+            );
+        }
+        self.server = server.or(self.server.take());
+        Ok(connection)
+    }
+
+    fn send_over(
+        &self,
+        connection: &mut Connection,
+        writes: &Writes,
+        pending: &[usize],
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
         if self.settings.config.is_cluster() {
             let mut commands = Vec::new();
             for write in pending.iter().map(|index| writes.get(*index)) {
@@ -253,6 +295,14 @@ impl Sender {
         gauge!("tidemill_circuit_breaker_state", "sink" => sink, "shard" => shard)
             .set(f64::from(self.breaker.state() as u32));
     }
+}
+
+/// Which run of the server this is; `None` where it does not tell.
+fn run_of(connection: &mut Connection) -> Option<String> {
+    let mut info = redis::cmd("INFO");
+    let info: String = connection.query(b"", info.arg("server")).ok()?;
+    let mut lines = info.lines().filter_map(|line| line.strip_prefix("run_id:"));
+    lines.next().map(str::to_owned)
 }
 
 /// Sends packed commands and reads `count` answers.

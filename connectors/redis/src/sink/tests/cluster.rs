@@ -2,7 +2,7 @@
 
 use super::server::{Server, ask};
 use super::*;
-use crate::Redis;
+use crate::{Redis, RedisStream};
 
 /// A cluster of two.
 fn cluster() -> [Server; 2] {
@@ -44,7 +44,7 @@ fn writes_find_their_nodes_at_least_once() {
 #[test]
 fn streams_of_a_cluster_are_written_exactly_once_each_with_an_epoch_key_beside_it() {
     let nodes = cluster();
-    let sink = Redis::stream("orders:{0..7}").key_fields(["user_id"]).cluster().exactly_once();
+    let sink = RedisStream::to("orders:{0..7}").key_fields(["user_id"]).cluster().exactly_once();
     let sink = sink.url(nodes[1].url());
     let output = [staged(&sink, "job", 0, &[users(0..1_000, 1)])];
     let commit = |epoch| {

@@ -7,10 +7,10 @@ use tidemill_core::sink::SinkCommitter;
 
 use super::server::{Server, ask, prefix, url};
 use super::*;
-use crate::Redis;
 use crate::sink::commit::{CommitterSettings, EpochCommitter};
 use crate::sink::transaction::Step;
 use crate::sink::unit::Units;
+use crate::{Redis, RedisStream};
 
 /// A counter shows every write that happens twice, a hash every one that is missing.
 fn counter(prefix: &str, url: &str) -> RedisSink {
@@ -176,7 +176,7 @@ fn all_structures_go_through_a_transaction() {
         Redis::string(template("string")),
         Redis::sorted_set(template("zset"), "n", "{user_id}").ttl(hour),
         Redis::counter(template("counter"), "revenue"),
-        Redis::stream(format!("{prefix}:stream:{{0..3}}")).key_fields(["user_id"]),
+        RedisStream::to(format!("{prefix}:stream:{{0..3}}")).key_fields(["user_id"]),
     ];
     let batch = rows(&[(Some("ann"), 60, Some(3), Some(1.5)), (Some("bob"), 60, None, Some(2.0))]);
     for (n, sink) in sinks.into_iter().enumerate() {

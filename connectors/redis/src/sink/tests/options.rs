@@ -28,6 +28,8 @@ fn refused(result: Result<Arc<dyn Sink>>) -> (Option<String>, String) {
     (error.wrong_option().map(str::to_owned), error.to_string())
 }
 
+type Given<'a> = &'a [(&'a str, &'a str)];
+
 const HASH: [(&str, &str); 2] = [("structure", "hash"), ("key", "k:{user_id}:{window_start}")];
 
 fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -67,7 +69,8 @@ fn every_wrong_option_is_named() {
     let channel = |name: &'static str, value: &'static str| {
         vec![("structure", "channel"), ("key", "k"), (name, value)]
     };
-    let cases: Vec<(Vec<(&str, &str)>, &str, &str)> = vec![
+    type Case<'a> = (Vec<(&'a str, &'a str)>, &'a str, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         (vec![("key", "k")], "structure", "required"),
         (vec![("structure", "list"), ("key", "k")], "structure", "'zset'"),
         (vec![("structure", "hash")], "key", "required"),
@@ -110,7 +113,7 @@ fn every_wrong_option_is_named() {
     }
     let stream =
         |options: &[(&str, &str)], key: &[usize]| RedisStreamFactory.sink(&table(options, key));
-    let cases: [(&[(&str, &str)], &[usize], &str); 5] = [
+    let cases: [(Given<'_>, &[usize], &str); 5] = [
         (&[], &[], "stream"),
         (&[("stream", "s"), ("maxlen", "0")], &[], "maxlen"),
         (&[("stream", "s"), ("key.fields", "usr_id")], &[], "key.fields"),

@@ -8,7 +8,7 @@ use tidemill_core::ErrorKind;
 
 use super::server::{Server, connect, prefix, url};
 use super::*;
-use crate::Redis;
+use crate::{Redis, RedisStream};
 
 fn strings(url: &str) -> RedisSink {
     Redis::string("k:{user_id}").value("n").url(url)
@@ -134,7 +134,7 @@ fn connections_that_are_cut_in_the_middle_lose_nothing() {
     let server = Server::start(&[]);
     let cutter = Cutter::start(&server, 8);
     let strings = strings(&server.url());
-    let stream = Redis::stream("entries").url(server.url());
+    let stream = RedisStream::to("entries").url(server.url());
     let batches: Vec<Batch> = (0..40).map(|n| users(0..2_000, n)).collect();
     let finish = |sink: &RedisSink| deliver(sink, &batches).map(|letters| letters.len());
     let results = [finish(&strings), finish(&stream)];

@@ -7,7 +7,7 @@ use tidemill_core::source::SplitId;
 
 use super::server::{ask, prefix, url};
 use super::*;
-use crate::Redis;
+use crate::RedisStream;
 use crate::streams::partition_of;
 
 /// The entries of a stream: fields and values in order.
@@ -24,7 +24,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn without_a_format_every_column_is_a_field() {
     let stream = prefix();
-    let sink = Redis::stream(stream.as_str()).url(url());
+    let sink = RedisStream::to(stream.as_str()).url(url());
     let batch = rows(&[(Some("ann"), 60, Some(3), None), (Some("bob"), 0, None, Some(0.5))]);
     assert!(deliver(&sink, &[batch]).unwrap().is_empty());
     let ann = [("user_id", "ann"), ("window_start", "1970-01-01T00:01:00"), ("n", "3")];
@@ -48,7 +48,7 @@ impl Records for WithHeader {
 #[test]
 fn with_a_format_payload_key_and_headers_are_fields() {
     let stream = prefix();
-    let sink = Redis::stream(stream.as_str()).json().key_fields(["user_id"]).url(url());
+    let sink = RedisStream::to(stream.as_str()).json().key_fields(["user_id"]).url(url());
     let mut batch = rows(&[(Some("ann"), 60, Some(3), None), (None, 60, Some(4), None)]);
     let records: Arc<dyn Records> = Arc::new(WithHeader);
     let split = SplitId::new("s");
@@ -68,7 +68,7 @@ fn with_a_format_payload_key_and_headers_are_fields() {
 #[test]
 fn entries_of_a_key_go_to_one_stream_in_their_order() {
     let prefix = prefix();
-    let sink = Redis::stream(format!("{prefix}:{{0..7}}")).key_fields(["user_id"]).url(url());
+    let sink = RedisStream::to(format!("{prefix}:{{0..7}}")).key_fields(["user_id"]).url(url());
     let batches: Vec<Batch> = (0..5).map(|n| users(0..100, n)).collect();
     deliver(&sink, &batches).unwrap();
     let mut total = 0;
@@ -88,7 +88,7 @@ fn entries_of_a_key_go_to_one_stream_in_their_order() {
 #[test]
 fn without_a_key_streams_take_turns_and_a_row_of_nulls_is_refused() {
     let prefix = prefix();
-    let sink = Redis::stream(format!("{prefix}:{{0..3}}")).url(url());
+    let sink = RedisStream::to(format!("{prefix}:{{0..3}}")).url(url());
     deliver(&sink, &[users(0..100, 1)]).unwrap();
     let lengths: Vec<usize> =
         (0..4).map(|n| ask(&url(), &["XLEN", &format!("{prefix}:{n}")])).collect();
@@ -103,7 +103,7 @@ fn without_a_key_streams_take_turns_and_a_row_of_nulls_is_refused() {
 #[test]
 fn a_stream_keeps_about_as_many_as_it_should() {
     let stream = prefix();
-    let sink = Redis::stream(stream.as_str()).max_len(1_000).url(url());
+    let sink = RedisStream::to(stream.as_str()).max_len(1_000).url(url());
     deliver(&sink, &[users(0..10_000, 1)]).unwrap();
     let length: usize = ask(&url(), &["XLEN", &stream]);
     assert!((1_000..2_000).contains(&length), "{length}");
@@ -112,7 +112,7 @@ fn a_stream_keeps_about_as_many_as_it_should() {
 #[test]
 fn several_columns_make_a_key_that_is_json() {
     let stream = prefix();
-    let sink = Redis::stream(stream.as_str()).json().key_fields(["user_id", "n"]).url(url());
+    let sink = RedisStream::to(stream.as_str()).json().key_fields(["user_id", "n"]).url(url());
     deliver(&sink, &[rows(&[(Some("a"), 60, Some(3), None)])]).unwrap();
     assert_eq!(entries(&stream)[0][1], ("key".into(), r#"{"user_id":"a","n":3}"#.into()));
 }
@@ -120,7 +120,7 @@ fn several_columns_make_a_key_that_is_json() {
 #[test]
 fn metadata_columns_become_key_and_headers() {
     let stream = prefix();
-    let sink = Redis::stream(stream.as_str())
+    let sink = RedisStream::to(stream.as_str())
         .metadata("user_id", "key")
         .metadata("window", "header.window")
         .url(url());
