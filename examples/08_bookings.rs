@@ -138,6 +138,7 @@ pub fn run(places: &Places) -> tidemill::Result<JobSummary> {
     let patience = RetryPolicy {
         attempts: 4,
         backoff: Backoff { first: ms(10), max: ms(40), deadline: ms(1_000) },
+        ..RetryPolicy::default()
     };
 
     let hotel = Hotel::default();

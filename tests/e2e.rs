@@ -6,6 +6,8 @@
 mod absurd;
 #[path = "e2e/book.rs"]
 mod book;
+#[path = "e2e/budget.rs"]
+mod budget;
 #[path = "e2e/canaries.rs"]
 mod canaries;
 #[path = "e2e/cli.rs"]
@@ -18,6 +20,10 @@ mod command;
 mod damage;
 #[path = "e2e/dead_letters.rs"]
 mod dead_letters;
+#[path = "e2e/drops.rs"]
+mod drops;
+#[path = "e2e/evolution.rs"]
+mod evolution;
 #[path = "e2e/examples.rs"]
 mod examples;
 #[cfg(feature = "failpoints")]
@@ -49,6 +55,8 @@ mod properties;
 mod redis;
 #[path = "e2e/rules.rs"]
 mod rules;
+#[path = "e2e/sink_outages.rs"]
+mod sink_outages;
 #[path = "e2e/splits.rs"]
 mod splits;
 #[path = "e2e/topic_examples.rs"]

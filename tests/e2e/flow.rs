@@ -38,20 +38,20 @@ pub(crate) fn keys_and_times() -> SchemaRef {
 }
 
 /// A sink that takes a batch when its gate lets it, and tells somebody.
-struct Gated {
-    gate: Arc<Gate>,
-    on_write: Arc<dyn Fn(&RecordBatch) + Send + Sync>,
+pub(crate) struct Gated {
+    pub gate: Arc<Gate>,
+    pub on_write: Arc<dyn Fn(&RecordBatch) + Send + Sync>,
 }
 
 /// Lets batches through one by one.
 #[derive(Default)]
-struct Gate {
+pub(crate) struct Gate {
     tickets: AtomicUsize,
     wakers: Mutex<HashMap<usize, Waker>>,
 }
 
 impl Gate {
-    fn let_through(&self, batches: usize) {
+    pub fn let_through(&self, batches: usize) {
         self.tickets.fetch_add(batches, Ordering::SeqCst);
         self.wakers.lock().values().for_each(Waker::wake_by_ref);
     }

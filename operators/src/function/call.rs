@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 use tidemill_core::time::Clock;
 use tidemill_core::{Error, ErrorClass, EventTime, Result};
 
+use super::gate::Gate;
 use super::outcome::{Lineage, Outcome};
 use super::retry::{Patience, RetryPolicy};
 use super::trials::Trials;
@@ -27,6 +28,7 @@ pub(super) struct Caller<'a> {
     pub function: &'a RowsFunction,
     pub schema: &'a SchemaRef,
     pub retry: &'a RetryPolicy,
+    pub gate: &'a Gate,
     pub patience: &'a dyn Patience,
     pub clock: &'a dyn Clock,
     pub kind: Kind,
@@ -134,7 +136,8 @@ impl Caller<'_> {
     }
 
     fn attempt(&self, mut parts: Vec<Part>, round: &mut Round, called: &mut Called) -> Result<()> {
-        let trials = Trials::new(self.clock, self.retry.backoff.deadline);
+        let deadline = self.retry.backoff.deadline;
+        let trials = Trials::new(self.clock, self.patience, self.gate, deadline);
         while let Some(part) = parts.pop() {
             if part.len() == 0 {
                 continue;

@@ -5,6 +5,7 @@
 //! | [`outcome`] | what a function made of a batch, and of which rows |
 //! | [`retry`] | how often a call is repeated, and what waiting needs |
 //! | [`trials`] | calls of one round, until there is no use in more |
+//! | `gate` | the circuit breaker that all shards of a function share |
 //! | `call` | calls it until each row has a result or a reason why not |
 //! | `emit` | results, declined rows and dead letters on their way out |
 //!
@@ -13,6 +14,7 @@
 
 mod call;
 mod emit;
+mod gate;
 pub mod outcome;
 pub mod retry;
 pub mod trials;
@@ -33,6 +35,7 @@ pub use trials::Trials;
 
 use self::call::Caller;
 use self::emit::Emitter;
+use self::gate::Gate;
 use self::retry::Asleep;
 use crate::stateless::{Stateless, Transform};
 
@@ -59,12 +62,16 @@ pub type RowsFunction = Arc<dyn Fn(&RecordBatch, &Trials<'_>) -> Result<Outcome>
 /// Waiting before another attempt holds up the shard, at most for the policy's deadline a batch. Where calls
 /// fail transiently one after the other for as long as that, the rest of the batch is not tried in that round;
 /// after the last round such rows are dead letters too.
+///
+/// Where calls fail transiently [`RetryPolicy::threshold`] times in a row, on all shards together, a circuit
+/// breaker opens: for [`RetryPolicy::pause`] no call is made, and rows are held back; then one call is tried.
 #[derive(Clone)]
 pub struct Function {
     kind: Kind,
     schema: SchemaRef,
     function: RowsFunction,
     retry: RetryPolicy,
+    gate: Arc<Gate>,
     patience: Arc<dyn Patience>,
 }
 
@@ -118,13 +125,14 @@ impl Function {
 
     fn new(kind: Kind, schema: SchemaRef, function: RowsFunction) -> Self {
         let retry = RetryPolicy::default();
-        Self { kind, schema, function, retry, patience: Arc::new(Asleep) }
+        let (gate, patience) = (Arc::new(Gate::new(&retry)), Arc::new(Asleep));
+        Self { kind, schema, function, retry, gate, patience }
     }
 
     /// How transient failures are tried again.
     #[must_use]
     pub fn retry(self, retry: RetryPolicy) -> Self {
-        Self { retry, ..self }
+        Self { retry, gate: Arc::new(Gate::new(&retry)), ..self }
     }
 
     /// Waits in this way.
@@ -140,6 +148,7 @@ impl OperatorFactory for Function {
     }
 
     fn create(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
+        self.gate.name(&context.node);
         let calls = Calls { function: self.clone(), clock: context.clock.clone() };
         Ok(Box::new(Stateless(calls)))
     }
@@ -170,11 +179,12 @@ struct Calls {
 
 impl Calls {
     fn call(&self, batch: &Batch, out: &mut dyn Output) -> Result<()> {
-        let Function { kind, schema, function, retry, patience } = &self.function;
+        let Function { kind, schema, function, retry, gate, patience } = &self.function;
         let caller = Caller {
             function,
             schema,
             retry,
+            gate,
             patience: patience.as_ref(),
             clock: self.clock.as_ref(),
             kind: *kind,

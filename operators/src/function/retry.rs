@@ -1,5 +1,5 @@
 //! How often a function is called again, and what waiting needs from outside. Invariant: no batch waits
-//! longer than its policy's deadline.
+//! longer than its policy's deadline, but for the pauses of an open circuit breaker.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -14,17 +14,23 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The waits between them. Its deadline holds for a whole batch, not for each row.
     pub backoff: Backoff,
+    /// So many calls that fail transiently in a row, on all shards together, open the function's circuit
+    /// breaker: then none is made, and rows wait.
+    pub threshold: u32,
+    /// After so long one call is tried, whose outcome closes the breaker or opens it again.
+    pub pause: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Five attempts, 200 ms to 2 s apart, for at most 4 s: the shard waits meanwhile.
+    /// Five attempts, 200 ms to 2 s apart, for at most 4 s: the shard waits meanwhile. After ten failures in
+    /// a row no call is made for 5 s.
     fn default() -> Self {
         let backoff = Backoff {
             first: Duration::from_millis(200),
             max: Duration::from_secs(2),
             deadline: Duration::from_secs(4),
         };
-        Self { attempts: 5, backoff }
+        Self { attempts: 5, backoff, threshold: 10, pause: Duration::from_secs(5) }
     }
 }
 

@@ -7,10 +7,17 @@ use std::time::Duration;
 use tidemill_core::time::Clock;
 use tidemill_core::{Error, ErrorClass, Result};
 
+use super::gate::Gate;
+use super::retry::Patience;
+
 /// Makes calls until they have failed transiently for too long, one after the other: what they need is not
 /// there, and asking for every row would hold up the shard for as many timeouts.
+///
+/// While the function's circuit breaker is open a call waits for its trial: nothing is given up for that.
 pub struct Trials<'a> {
     clock: &'a dyn Clock,
+    patience: &'a dyn Patience,
+    gate: &'a Gate,
     deadline: Duration,
     /// When the first call failed of those that have failed transiently since one did not.
     failing_since: Cell<Option<Duration>>,
@@ -19,9 +26,14 @@ pub struct Trials<'a> {
 }
 
 impl<'a> Trials<'a> {
-    pub(super) fn new(clock: &'a dyn Clock, deadline: Duration) -> Self {
+    pub(super) fn new(
+        clock: &'a dyn Clock,
+        patience: &'a dyn Patience,
+        gate: &'a Gate,
+        deadline: Duration,
+    ) -> Self {
         let (failing_since, given_up) = (Cell::new(None), RefCell::new(None));
-        Self { clock, deadline, failing_since, given_up }
+        Self { clock, patience, gate, deadline, failing_since, given_up }
     }
 
     /// Makes a call, unless no more are made.
@@ -35,16 +47,23 @@ impl<'a> Trials<'a> {
                 "not tried, since calls had failed for {deadline:?}, the last with: {why}"
             )));
         }
+        let trial = self.gate.pass(self.clock, self.patience);
         let result = call();
         match &result {
-            Err(error) if error.kind().class() == ErrorClass::Transient => self.failed(error),
-            _ => self.failing_since.set(None),
+            Err(error) if error.kind().class() == ErrorClass::Transient => {
+                self.failed(error, trial)
+            }
+            _ => {
+                self.gate.succeeded();
+                self.failing_since.set(None);
+            }
         }
         result
     }
 
-    fn failed(&self, error: &Error) {
+    fn failed(&self, error: &Error, trial: bool) {
         let now = self.clock.elapsed();
+        self.gate.failed(now, trial);
         let since = self.failing_since.get().unwrap_or(now);
         self.failing_since.set(Some(since));
         if now.saturating_sub(since) >= self.deadline {

@@ -157,6 +157,15 @@ const POLICY: RetryPolicy = RetryPolicy {
         max: Duration::from_secs(60),
         deadline: Duration::from_secs(600),
     },
+    ..NO_BREAKER
+};
+
+/// No number of failures opens its breaker.
+const NO_BREAKER: RetryPolicy = RetryPolicy {
+    attempts: 1,
+    backoff: Backoff { first: SECOND, max: SECOND, deadline: SECOND },
+    threshold: u32::MAX,
+    pause: SECOND,
 };
 
 fn run(function: Function, waits: &Arc<Waits>, batches: &[Batch]) -> Result<Collected> {
@@ -277,14 +286,15 @@ fn a_batch_waits_no_longer_than_the_policy_says() {
     }
     let backoff = Backoff { first: SECOND, max: 4 * SECOND, deadline: 10 * SECOND };
     let waits = Arc::new(Waits::default());
-    let policy = RetryPolicy { attempts: 100, backoff };
+    let policy = RetryPolicy { attempts: 100, backoff, ..NO_BREAKER };
     let out = run(down.by_row().retry(policy), &waits, &[batch(0, 1)]).unwrap();
     assert_eq!(*waits.waited.lock().unwrap(), [1, 2, 4, 3].map(|n| n * SECOND));
     assert_eq!(out.dead_letters[0].attempts, 5);
     let default = RetryPolicy::default();
     assert!(default.backoff.deadline < 5 * SECOND && (3..=5).contains(&default.attempts));
     let waits = Arc::new(Waits::default());
-    run(down.map().retry(RetryPolicy::never()), &waits, &[batch(0, 8)]).unwrap();
+    let never = RetryPolicy { threshold: u32::MAX, ..RetryPolicy::never() };
+    run(down.map().retry(never), &waits, &[batch(0, 8)]).unwrap();
     assert!(waits.waited.lock().unwrap().is_empty());
 }
 
@@ -324,7 +334,8 @@ fn a_service_that_is_down_holds_up_a_batch_for_no_more_than_two_deadlines() {
             let waits = Arc::new(Waits::default());
             let (clock, calls) = (waits.clock.clone(), AtomicU32::new(0));
             let slow = Arc::new(Slow { clock, calls });
-            let function = slow.functions()[kind].clone().retry(RetryPolicy { attempts, backoff });
+            let function = slow.functions()[kind].clone();
+            let function = function.retry(RetryPolicy { attempts, backoff, ..NO_BREAKER });
             let all = Batch { floor: None, ..batch(0, 8_192) };
             let out = run(function, &waits, &[all]).unwrap();
             let (took, calls) = (waits.clock.elapsed(), slow.calls.load(Ordering::Relaxed));
@@ -363,7 +374,7 @@ fn one_row_that_times_out_takes_no_other_with_it_while_others_succeed() {
         Ok(Outcome { rows: rows(results), lineage: Lineage::OneToOne, failed })
     };
     let function = Function::rows(schema(), Arc::new(function));
-    let policy = RetryPolicy { attempts: 1, backoff };
+    let policy = RetryPolicy { attempts: 1, backoff, ..NO_BREAKER };
     let out = run(function.retry(policy), &waits, &[batch(0, 100)]).unwrap();
     assert_eq!(results(&out), (0..100).step_by(2).collect::<Vec<i64>>());
     assert!(out.dead_letters.iter().all(|letter| letter.reason == "timed out"));
@@ -442,4 +453,65 @@ fn the_same_rows_give_the_same_however_they_are_cut_into_batches() {
             assert_eq!(sums, 60, "{at}");
         }
     }
+}
+
+/// A service that is down until a moment, and when it was called.
+fn down_until(until: Duration, waits: &Arc<Waits>) -> (Function, Arc<Mutex<Vec<Duration>>>) {
+    let calls: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let (clock, called) = (waits.clock.clone(), calls.clone());
+    let call = move |n: i64| {
+        let now = clock.elapsed();
+        called.lock().unwrap().push(now);
+        if now < until { Err(Error::transient("refused")) } else { Ok(n) }
+    };
+    let function = move |given: &RecordBatch, trials: &Trials<'_>| {
+        let (mut results, mut failed) = (vec![], vec![]);
+        for (row, n) in numbers(given).into_iter().enumerate() {
+            match trials.call(|| call(n)) {
+                Ok(n) => results.push(n),
+                Err(error) => failed.push((row, error)),
+            }
+        }
+        Ok(Outcome { rows: rows(results), lineage: Lineage::OneToOne, failed })
+    };
+    (Function::rows(schema(), Arc::new(function)), calls)
+}
+
+#[test]
+fn an_open_breaker_holds_rows_back_until_a_trial_and_loses_none() {
+    let backoff = Backoff { first: SECOND, max: SECOND, deadline: 600 * SECOND };
+    let policy = RetryPolicy { attempts: 100, backoff, threshold: 4, pause: 30 * SECOND };
+    let waits = Arc::new(Waits::default());
+    let (function, calls) = down_until(100 * SECOND, &waits);
+    let batches = [batch(0, 50), batch(50, 100)];
+    let out = run(function.retry(policy), &waits, &batches).unwrap();
+    let mut made = results(&out);
+    made.sort_unstable();
+    assert_eq!(made, (0..100).collect::<Vec<i64>>());
+    assert!(out.dead_letters.is_empty());
+    let calls = calls.lock().unwrap();
+    let failed: Vec<u64> =
+        calls.iter().map(Duration::as_secs).take_while(|second| *second < 100).collect();
+    assert_eq!(failed, [0, 0, 0, 0, 30, 60, 90], "four in a row, then one in thirty seconds");
+}
+
+#[test]
+fn all_shards_of_a_function_share_its_breaker() {
+    let policy = RetryPolicy { threshold: 4, pause: 30 * SECOND, ..RetryPolicy::never() };
+    let waits = Arc::new(Waits::default());
+    let (function, calls) = down_until(Duration::from_secs(20), &waits);
+    let function = function.retry(policy).patience(waits.clone());
+    let on = |shard| OperatorContext {
+        clock: waits.clock.clone() as Arc<dyn Clock>,
+        ..context(shard, 2)
+    };
+    let mut shards = [function.create(&on(0)).unwrap(), function.create(&on(1)).unwrap()];
+    let mut out = Collected::default();
+    for (n, shard) in [0, 1, 0, 1, 0, 1].into_iter().enumerate() {
+        let n = n as i64;
+        shards[shard].process(0, batch(n, n + 1), &mut out).unwrap();
+    }
+    let calls: Vec<u64> = calls.lock().unwrap().iter().map(Duration::as_secs).collect();
+    assert_eq!(calls, [0, 0, 0, 0, 30, 30], "both wait for the trial, which succeeds");
+    assert_eq!((results(&out).len(), out.dead_letters.len()), (2, 4));
 }
