@@ -127,3 +127,13 @@ fn without_a_registry_only_the_lengths_can_tell_that_a_schema_has_changed() {
     assert_eq!(found[1], "✗ 1 bytes follow the end of the record");
     assert!(found[2].starts_with("✗ note: the record ends"), "{found:?}");
 }
+
+#[test]
+fn without_a_registry_an_int_that_has_become_a_long_is_read_as_far_as_the_column_goes() {
+    let format = format("avro", &[("avro.schema", &schema(r#"{"name":"v","type":"int"}"#))]);
+    let payloads: [&[u8]; 2] = [&[0x0a], &[0x80, 0xf8, 0x82, 0xad, 0x16]];
+    let read = |of| outcomes(format.decoder(table(&[("v", of)])).unwrap().as_mut(), &payloads);
+    assert_eq!(read(Int64), ["5", "3000000000"]);
+    let ints = read(Int32);
+    assert!(ints[0] == "5" && ints[1].starts_with("✗ v: "), "{ints:?}");
+}
