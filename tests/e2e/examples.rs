@@ -9,6 +9,8 @@ pub mod bookings;
 pub mod customer_events;
 #[path = "../../examples/01_first_window.rs"]
 mod first_window;
+#[path = "../../examples/09_order_saga.rs"]
+pub mod order_saga;
 #[path = "../../examples/02_own_source_and_sink.rs"]
 mod own_source_and_sink;
 #[path = "../../examples/03_recover_after_a_crash.rs"]
@@ -44,4 +46,9 @@ fn a_user_defined_aggregate_works_in_the_builder_and_in_sql() {
 #[test]
 fn sql_runs_from_code() {
     sql_from_code::main().unwrap();
+}
+
+#[test]
+fn the_order_saga_runs_without_a_server() {
+    order_saga::main().unwrap();
 }

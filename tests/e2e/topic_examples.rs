@@ -8,6 +8,8 @@ mod bookings;
 mod customer_events;
 #[path = "topic_examples/generate.rs"]
 mod generate;
+#[path = "topic_examples/order_saga.rs"]
+mod order_saga;
 #[path = "topic_examples/stage.rs"]
 mod stage;
 #[path = "topic_examples/user_activity.rs"]

@@ -60,7 +60,12 @@ impl Broker {
     /// A new topic, its name made unique.
     pub fn topic(&self, name: &str, partitions: usize) -> Arc<Topic> {
         let name = format!("{name}-{:08x}", RandomState::new().build_hasher().finish() as u32);
-        let topic = Topic { broker: self.clone(), name };
+        self.named_topic(&name, partitions)
+    }
+
+    /// A new topic of just this name.
+    pub fn named_topic(&self, name: &str, partitions: usize) -> Arc<Topic> {
+        let topic = Topic { broker: self.clone(), name: name.to_owned() };
         topic.create(partitions);
         Arc::new(topic)
     }
