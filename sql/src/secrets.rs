@@ -122,9 +122,13 @@ fn is_value(between: &[char]) -> bool {
 /// Credentials in an address.
 fn credentials(chars: &[char], literal: &std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
     let text = &chars[literal.clone()];
-    let start = text.windows(2).position(|window| window == ['/', '/'])? + 2;
-    let end = start + text[start..].iter().rposition(|c| *c == '@')?;
-    Some(literal.start + start..literal.start + end)
+    let at = text.iter().rposition(|c| *c == '@')?;
+    // An address may lack its scheme, if only by mistake.
+    let start = match text[..at].windows(2).position(|window| window == ['/', '/']) {
+        Some(slashes) => slashes + 2,
+        None => text[..at].contains(&':').then_some(0)?,
+    };
+    Some(literal.start + start..literal.start + at)
 }
 
 /// Values behind an address whose names say that they are secret.
@@ -167,6 +171,8 @@ mod tests {
             "'url' = 'r://h/0?a=1&password=p&b=2'",
             "'url' = 'r://h/0?a=1&password=*&b=2'",
         );
+        assert_masked("'url' = 'me:pw@host'", "'url' = '*****@host'");
+        assert_masked("'to' = 'me@host'", "'to' = 'me@host'");
         assert_masked("'a.token' = '${A_1}'", "'a.token' = '${A_1}'");
         assert_masked("'a.token' = '${A:-b}'", "'a.token' = '*******'");
         assert_masked("SELECT 'password', 'shown'", "SELECT 'password', 'shown'");

@@ -18,7 +18,7 @@ CREATE TABLE clicks (
   user_id BIGINT, ts TIMESTAMP(3), amount BIGINT,
   WATERMARK FOR ts AS ts - INTERVAL '2' SECOND
 ) WITH ('connector' = 'redis-stream', 'stream' = '{input}', 'scan.startup.mode' = 'earliest-offset',
-        'group' = 'secretive', 'read' = '{read}', 'format' = 'json', {options});
+        'group' = '{output}', 'read' = '{read}', 'format' = 'json', {options});
 CREATE TABLE kept (user_id BIGINT, amount BIGINT)
 WITH ('connector' = 'redis', 'structure' = 'hash', 'key' = '{output}:{user_id}',
       'sink.delivery-guarantee' = 'exactly-once', {options});
