@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
 use tidemill_checkpoint::query::{Query, QueryNode, VERSION};
+use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{Edge, Graph, NodeId, NodeKind, Port, SourceNode, TimeAttribute};
 use tidemill_core::operator::OperatorFactory;
 use tidemill_core::part::Part;
@@ -127,7 +128,7 @@ impl Writer<'_> {
         let time = time(source);
         let mut notes = BTreeMap::from([
             one("reads", source.source.describe()),
-            one("on-error", format!("{:?}", source.on_error).to_lowercase()),
+            one("on-error", on_error(source.on_error)),
         ]);
         notes.extend(source.rate_limit.map(|limit| one("rate limit", format!("{limit} rows/s"))));
         let Some(mut needed) = self.needed[id].clone() else {
@@ -210,6 +211,15 @@ fn origin(graph: &Graph, is_written: &[bool], edge: &Edge) -> String {
         [input] if !is_written[edge.from] => origin(graph, is_written, input),
         _ if edge.port == Port::Main => node.name.clone(),
         _ => format!("{} ({:?})", node.name, edge.port),
+    }
+}
+
+/// A policy as job files call it.
+fn on_error(policy: OnError) -> &'static str {
+    match policy {
+        OnError::Fail => "fail",
+        OnError::Skip => "skip",
+        OnError::DeadLetter => "dead-letter",
     }
 }
 
