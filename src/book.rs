@@ -27,3 +27,6 @@ struct Interceptors;
 
 #[doc = include_str!("../docs/websocket.md")]
 struct WebSocket;
+
+#[doc = include_str!("../docs/bus.md")]
+struct Bus;
