@@ -115,6 +115,7 @@ impl Sink for MemorySink {
 #[derive(Default)]
 struct MemoryWriter {
     batches: Vec<RecordBatch>,
+    bytes: usize,
 }
 
 impl SinkWriter for MemoryWriter {
@@ -124,6 +125,7 @@ impl SinkWriter for MemoryWriter {
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
         if !batch.is_empty() {
+            self.bytes += batch.rows.get_array_memory_size();
             self.batches.push(batch.rows.clone());
         }
         Ok(())
@@ -132,7 +134,12 @@ impl SinkWriter for MemoryWriter {
     fn poll_stage(&mut self, _: Epoch) -> Result<Poll<Staged>> {
         let staged = encode(&self.batches)?;
         self.batches.clear();
+        self.bytes = 0;
         Ok(Poll::Ready(staged))
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -153,6 +153,7 @@ impl Station {
         self.stats.watermark.store(watermark, Ordering::Relaxed);
         let mut emitted = Emitted::new();
         while self.raise_operator(watermark, &mut emitted)? == Progress::More {}
+        self.take_measure();
         if emitted.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use tidemill_core::operator::{
     Barrier, Operator, OperatorContext, Output, Progress, StateChange, StateFragment,
@@ -26,8 +26,24 @@ pub(super) struct Merger {
     context: OperatorContext,
     windows: Windows,
     /// What came since the last checkpoint, as it came; empty where there are no checkpoints.
-    increment: BTreeMap<Slice, Vec<RecordBatch>>,
+    increment: BTreeMap<Slice, Increment>,
     rows_since_look: usize,
+}
+
+/// What came for a slice since the last checkpoint.
+#[derive(Default)]
+struct Increment {
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl Increment {
+    fn push(&mut self, rows: RecordBatch) {
+        let weigh = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+        // Columns whose size is not known by their type are of aggregates that are rare.
+        self.bytes += rows.columns().iter().filter_map(|column| weigh(column).ok()).sum::<usize>();
+        self.batches.push(rows);
+    }
 }
 
 impl Merger {
@@ -44,7 +60,7 @@ impl Merger {
 
     fn take_increment(&mut self) -> Result<Vec<StateFragment>> {
         let mut fragments = Vec::new();
-        for (slice, batches) in std::mem::take(&mut self.increment) {
+        for (slice, Increment { batches, .. }) in std::mem::take(&mut self.increment) {
             let mut part: Vec<RecordBatch> = Vec::new();
             let mut bytes = 0;
             for batch in batches {
@@ -106,6 +122,6 @@ impl Operator for Merger {
     }
 
     fn state_bytes(&self) -> usize {
-        self.windows.bytes()
+        self.windows.bytes() + self.increment.values().map(|kept| kept.bytes).sum::<usize>()
     }
 }

@@ -106,6 +106,7 @@ impl Windows {
                 })?;
             }
         }
+        self.measure();
         Ok(())
     }
 
