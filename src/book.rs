@@ -30,3 +30,6 @@ struct WebSocket;
 
 #[doc = include_str!("../docs/bus.md")]
 struct Bus;
+
+#[doc = include_str!("../docs/redis-sinks.md")]
+struct RedisSinks;
