@@ -211,6 +211,10 @@ const METRICS: [&str; 21] = [
     "tidemill_checkpoints_completed_total",
     "tidemill_checkpoints_abandoned_total",
     "tidemill_state_bytes",
+    "tidemill_records_dropped_total",
+    "tidemill_link_blocked_seconds_total",
+    "tidemill_memory_bytes",
+    "tidemill_circuit_breaker_state",
 ];
 
 #[test]

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::element::{Batch, Epoch};
-use tidemill_core::graph::{Graph, NodeId, NodeKind, Port, SourceNode, TimeAttribute};
+use tidemill_core::graph::{
+    Buffer, Graph, NodeId, NodeKind, Port, SinkNode, SourceNode, TimeAttribute,
+};
 use tidemill_core::operator::{Operator, Output, Progress};
+use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::{
     Delivered, Delivery, Guarantee, Sink, SinkCommitter, SinkContext, SinkWriter,
 };
@@ -158,7 +161,7 @@ pub fn render(job: &PlannedJob) -> String {
             NodeKind::Source(source) => describe_source(source),
             NodeKind::Operator(operator) => operator.describe(),
             NodeKind::Keyed(keyed) => keyed.describe().line,
-            NodeKind::Sink(sink) => sink.sink.describe(),
+            NodeKind::Sink(sink) => describe_sink(sink),
         };
         writeln!(text, "    {line}").unwrap();
     }
@@ -167,6 +170,18 @@ pub fn render(job: &PlannedJob) -> String {
     }
     for note in &job.portability {
         writeln!(text, "note {note}").unwrap();
+    }
+    text
+}
+
+/// How it is called again stands there where the table says it.
+fn describe_sink(sink: &SinkNode) -> String {
+    let RetrySettings { backoff, threshold, pause } = sink.retry;
+    let mut text = sink.sink.describe();
+    if sink.retry != RetrySettings::default() {
+        let deadline = backoff.deadline;
+        write!(text, "; {threshold} failures open for {pause:?}, given up after {deadline:?}")
+            .unwrap();
     }
     text
 }
@@ -183,6 +198,9 @@ fn describe_source(source: &SourceNode) -> String {
     let mut text = format!("{}; {time}; {:?}", source.source.describe(), source.on_error);
     if let Some(rate) = source.rate_limit {
         write!(text, "; {rate} rows/s").unwrap();
+    }
+    if source.buffer != Buffer::Block {
+        write!(text, "; {:?}", source.buffer).unwrap();
     }
     if let Some(computed) = &source.computed {
         write!(text, "; computed {}", computed.describe()).unwrap();
