@@ -76,8 +76,9 @@ fn what_was_staged_is_committed_before_the_changed_query_goes_on_from_the_offset
     job.from_offsets();
     let running = job.start()?;
     assert_eq!(rig.results.rows(), 2, "of the old query, committed before anything is read");
-    // The window of the first is open, and has lost the row before; the second is late.
-    rig.feed.push(0, rows([(1, 26 * SECOND), (1, 5 * SECOND)]));
+    // The first is late, by what was read before: its window has fired. That of the second is open, and
+    // has lost the row before.
+    rig.feed.push(0, rows([(1, 5 * SECOND), (1, 26 * SECOND)]));
     rig.feed.end(0);
     let summary = running.wait()?;
     let ledger = &summary.ledgers[0];
