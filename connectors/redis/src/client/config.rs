@@ -57,12 +57,19 @@ pub struct Config {
     place: Arc<str>,
 }
 
-/// Files of certificates and keys.
+/// Files of certificates and keys. Without the feature there is no TLS to use them for.
 #[derive(Clone, Default)]
+#[cfg_attr(
+    not(feature = "tls"),
+    expect(dead_code, reason = "an address that wants TLS is refused")
+)]
 struct Certificates {
-    authority: Option<Arc<[u8]>>,
-    own: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    authority: Option<Bytes>,
+    /// The client's certificate, and its key.
+    own: Option<(Bytes, Bytes)>,
 }
+
+type Bytes = Arc<[u8]>;
 
 impl Config {
     /// What a table's options and the environment say.
@@ -242,7 +249,7 @@ impl Certificates {
                 None => Ok(Self::default()),
             };
         }
-        let read = |(option, variable): (&str, &str)| -> Result<Option<Arc<[u8]>>> {
+        let read = |(option, variable): (&str, &str)| -> Result<Option<Bytes>> {
             let path = options.get(option).map(str::to_owned).or_else(|| environment(variable));
             path.map(|path| Ok(file_of(option, Path::new(&path))?.into())).transpose()
         };

@@ -87,7 +87,7 @@ impl Connection {
     /// # Errors
     /// What Redis answers, or no answer.
     pub fn query<T: FromRedisValue>(&mut self, key: &[u8], command: &Cmd) -> RedisResult<T> {
-        let mut error = match self.node(key)?.req_command(command) {
+        let mut error = match send(self.node(key)?, command) {
             Ok(value) => return read(value),
             Err(error) => error,
         };
@@ -150,7 +150,7 @@ impl Connection {
     /// # Errors
     /// The connection is lost.
     pub fn version(&mut self, key: &[u8]) -> RedisResult<Option<Version>> {
-        match self.node(key)?.req_command(&redis::cmd("HELLO")) {
+        match send(self.node(key)?, &redis::cmd("HELLO")) {
             Ok(hello) => Ok(Version::of_hello(hello)),
             // Before 6.2 it wants an argument, before 6.0 there is none.
             Err(error) if error.code() == Some("ERR") => Ok(Some(Version(5, 0))),
@@ -205,7 +205,15 @@ impl fmt::Display for Version {
 }
 
 fn read<T: FromRedisValue>(value: Value) -> RedisResult<T> {
-    Ok(redis::from_redis_value(value.extract_error()?)?)
+    Ok(redis::from_redis_value(value)?)
+}
+
+/// Sends one command to one server. What the server refuses is an error.
+///
+/// # Errors
+/// What Redis answers, or no answer.
+pub(crate) fn send(connection: &mut redis::Connection, command: &Cmd) -> RedisResult<Value> {
+    connection.req_command(command)?.extract_error()
 }
 
 /// Writes all commands, then reads all answers.
@@ -282,7 +290,7 @@ impl Cluster {
         }
         self.learn()?;
         let node = self.owner(key)?;
-        self.connection(&node)?.req_command(command)
+        send(self.connection(&node)?, command)
     }
 
     fn pipeline<K: AsRef<[u8]>>(

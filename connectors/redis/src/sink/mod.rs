@@ -34,7 +34,7 @@ mod staged;
 mod stream;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod transaction;
 mod unit;

@@ -118,6 +118,11 @@ impl Entries {
         self.list.truncate(count);
     }
 
+    /// Drops the first `count` entries.
+    pub fn skip(&mut self, count: usize) {
+        self.list.drain(..count);
+    }
+
     /// Names and values of the fields of entry `index`, in order.
     pub fn fields(&self, index: usize) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         let first = self.list[index].first as usize;

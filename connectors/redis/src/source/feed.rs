@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::gauge;
 use redis::{Cmd, RedisResult, Value};
 use tidemill_core::Error;
 
 use super::config::SourceConfig;
 use super::entries::Entries;
-use super::gap::{self, Place};
+use super::gap::{self, Place, Verdict};
 use super::id::EntryId;
-use super::info::{self, StreamInfo};
+use super::info::{self, GroupInfo, StreamInfo};
 use super::lane::{Lane, Piece, Told};
+use super::member::Member;
 use super::offset::Position;
 use super::start;
 
@@ -32,11 +34,18 @@ pub(crate) struct Feed {
     /// The last answer held nothing of it.
     quiet: bool,
     done: bool,
+    /// Where it is read as a consumer of a group.
+    member: Option<Member>,
 }
 
 impl Feed {
     /// From `position` on, of a stream of which `info` was told.
-    pub fn new(lane: Arc<Lane>, position: &Position, info: StreamInfo) -> Self {
+    pub fn new(
+        lane: Arc<Lane>,
+        position: &Position,
+        info: StreamInfo,
+        member: Option<Member>,
+    ) -> Self {
         Self {
             lane,
             place: Place { at: position.at, count: position.count },
@@ -46,6 +55,7 @@ impl Feed {
             checked_at: position.at,
             quiet: false,
             done: false,
+            member,
         }
     }
 
@@ -74,7 +84,9 @@ impl Feed {
 
     /// What to ask now and then.
     pub fn checks(&self) -> Vec<Cmd> {
-        vec![info::ask_stream(&self.lane.key)]
+        let mut commands = vec![info::ask_stream(&self.lane.key)];
+        commands.extend(self.member.as_ref().map(|_| info::ask_groups(&self.lane.key)));
+        commands
     }
 
     /// Takes in the answers to [`Feed::checks`].
@@ -87,38 +99,112 @@ impl Feed {
         answers: Vec<RedisResult<Value>>,
     ) -> RedisResult<()> {
         let mut answers = answers.into_iter();
-        let info = info::stream(answers.next().unwrap_or(Ok(Value::Nil)))?;
-        let verdict = gap::judge(self.place, self.checked_at, &info);
-        let policy = start::policy(config, &self.lane.key);
-        match policy.go_on(verdict, self.place, self.info.added.max(info.added), &info) {
-            Ok(place) if place != self.place => {
-                self.place = place;
-                self.put(Entries::default());
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let info = info::stream(next())?;
+        match &self.member {
+            None => {
+                self.check_position(config, &info);
+                self.lane.tell(Told { added: Some(info.added), lag: None, pending: None });
             }
-            Ok(_) => {}
-            Err(error) => self.fail(error),
+            Some(member) => {
+                let group = info::group(next(), &member.group)?;
+                self.check_group(config, &info, group);
+            }
         }
-        self.lane.tell(Told { added: Some(info.added), lag: None });
         self.checked = Some(Instant::now());
         self.checked_at = self.place.at;
         self.info = info;
         Ok(())
     }
 
+    fn check_position(&mut self, config: &SourceConfig, info: &StreamInfo) {
+        let verdict = gap::judge(self.place, self.checked_at, info);
+        let policy = start::policy(config, &self.lane.key);
+        match policy.go_on(verdict, self.place, self.info.added, info) {
+            Ok(place) if place != self.place => {
+                self.place = place;
+                self.put(Entries::default(), false);
+            }
+            Ok(_) => {}
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Whether entries are gone that no consumer of the group has got.
+    fn check_group(&mut self, config: &SourceConfig, info: &StreamInfo, group: Option<GroupInfo>) {
+        // It is made again before it is read.
+        let Some(group) = group else { return };
+        let place = Place { at: group.delivered, count: group.read };
+        let verdict = gap::judge(place, self.checked_at, info);
+        if matches!(verdict, Verdict::Trimmed(_)) && self.place != place {
+            let policy = start::policy(config, &self.lane.key);
+            if let Err(error) = policy.go_on(verdict, place, info.added, info) {
+                return self.fail(error);
+            }
+            // That is what was said; the next time it is no news.
+            self.place = place;
+        }
+        let pending = Some(group.pending);
+        self.lane.tell(Told { added: None, lag: group.lag, pending });
+        let labels = [("stream", self.lane.key.clone())];
+        gauge!("tidemill_redis_pending", &labels).set(group.pending as f64);
+    }
+
+    /// Whether it is read with the command for all streams; else [`Feed::step`] reads it.
+    pub fn is_common(&mut self) -> bool {
+        self.member.as_mut().is_none_or(Member::reads_new)
+    }
+
+    /// Reads what the consumer got before, or what dead ones left.
+    ///
+    /// # Errors
+    /// What Redis answers instead.
+    pub fn step(
+        &mut self,
+        config: &SourceConfig,
+        node: &mut redis::Connection,
+        count: usize,
+    ) -> RedisResult<()> {
+        let Some(member) = &mut self.member else { return Ok(()) };
+        let Some(found) = member.step(node, &self.lane.key, count)? else { return Ok(()) };
+        if found.gone > 0
+            && let Err(error) = start::policy(config, &self.lane.key).gone(found.gone as u64)
+        {
+            self.fail(error);
+            return Ok(());
+        }
+        self.put(found.entries, found.claimed);
+        Ok(())
+    }
+
+    /// Makes the group, where it is gone and the source is told to go on all the same.
+    ///
+    /// # Errors
+    /// What Redis answers instead.
+    pub fn make_group(&self, node: &mut redis::Connection, from: &str) -> RedisResult<()> {
+        match &self.member {
+            Some(member) => member.make_group(node, &self.lane.key, from),
+            None => Ok(()),
+        }
+    }
+
     /// The command that reads it, without its arguments.
     pub fn command(&self) -> Cmd {
-        redis::cmd("XREAD")
+        self.member.as_ref().map_or_else(|| redis::cmd("XREAD"), Member::command)
     }
 
     /// Behind which entry to read.
     pub fn argument(&self) -> String {
-        self.place.at.to_string()
+        match self.member {
+            Some(_) => ">".to_owned(),
+            None => self.place.at.to_string(),
+        }
     }
 
     /// Takes in what the answer holds of it.
     pub fn take(&mut self, entries: Entries) {
         self.quiet = entries.len() == 0;
-        self.put(entries);
+        self.put(entries, false);
     }
 
     /// The answer holds nothing of it.
@@ -130,19 +216,29 @@ impl Feed {
         }
     }
 
-    fn put(&mut self, mut entries: Entries) {
+    fn put(&mut self, mut entries: Entries, claimed: bool) {
         let mut is_at_end = false;
         if let Some(stop) = self.stop {
             let within = entries.up_to(stop);
             is_at_end = within < entries.len() || entries.last_id() == Some(stop);
             entries.truncate(within);
         }
+        let mut behind = self.place;
         if let Some(last) = entries.last_id() {
             let count = self.place.count.map(|count| count + entries.len() as u64);
-            self.place = Place { at: last, count };
+            behind = Place { at: last, count: count.filter(|_| self.member.is_none()) };
         }
-        let entries = Arc::new(entries);
-        self.lane.put(Piece { entries, next: 0, behind: self.place, claimed: false });
+        match &self.member {
+            None => self.place = behind,
+            Some(member) => {
+                member.took((0..entries.len()).map(|index| entries.id(index)), claimed);
+                // Of what was got before, or left by dead consumers, the end is not the stream's.
+                is_at_end = is_at_end && member.is_reading_new();
+            }
+        }
+        if entries.len() > 0 || self.member.is_none() {
+            self.lane.put(Piece { entries: Arc::new(entries), next: 0, behind, claimed });
+        }
         if is_at_end {
             self.end();
         }

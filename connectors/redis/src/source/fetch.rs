@@ -15,11 +15,12 @@ use redis::{Cmd, ConnectionLike, RedisError, RedisResult, Value};
 use tidemill_core::retry::Backoff;
 use tidemill_core::{ErrorKind, Result};
 
-use super::config::SourceConfig;
+use super::config::{OutOfRange, SourceConfig};
 use super::entries::Entries;
 use super::feed::Feed;
 use super::lane::Bell;
 use crate::client::Connection;
+use crate::client::connection::send;
 use crate::client::error::{self, Failure};
 
 /// How long Redis may hold an answer back: where all streams are at their ends; where only those are that
@@ -71,6 +72,7 @@ impl Fetcher {
             connection: None,
             state: State::Unknown,
             entry_bytes: ENTRY_BYTES,
+            regroups: false,
         };
         let thread = std::thread::Builder::new().name("redis-fetch".to_owned());
         thread.spawn(move || work.run())?;
@@ -106,6 +108,8 @@ struct Work {
     state: State,
     /// How long an entry is, as far as the last answers tell.
     entry_bytes: usize,
+    /// Consumer groups are gone, and are to be made again.
+    regroups: bool,
 }
 
 /// Whether the server answers.
@@ -153,25 +157,39 @@ impl Work {
                 }
             }
         }
+        let streams = active.len().max(1);
+        let count = (ANSWER_BYTES / (self.entry_bytes * streams)).clamp(1, ENTRIES_MAX);
         if !active.is_empty() {
             let node = connection.node(active[0].lane.key.as_bytes())?;
-            prepare(node, &self.config, &mut active)?;
-            active.retain(|feed| !feed.is_done());
+            if std::mem::take(&mut self.regroups) {
+                let latest = self.config.out_of_range == OutOfRange::Latest;
+                let from = if latest { "$" } else { "0" };
+                active.iter().try_for_each(|feed| feed.make_group(node, from))?;
+            }
+            check(node, &self.config, &mut active)?;
+            for feed in &mut active {
+                if !feed.is_done() && !feed.is_common() {
+                    feed.step(&self.config, node, count)?;
+                }
+            }
+            active.retain_mut(|feed| !feed.is_done() && feed.is_common());
         }
+        let stepping = active.len() < streams;
         if active.is_empty() {
             self.connection = Some(connection);
-            self.shared.bell.wait(BLOCK);
+            if waiting {
+                self.shared.bell.wait(BLOCK);
+            }
             return Ok(());
         }
-        let count = (ANSWER_BYTES / (self.entry_bytes * active.len())).clamp(1, ENTRIES_MAX);
-        let block = match active.iter().all(|feed| feed.is_quiet()) {
+        let block = match active.iter().all(|feed| feed.is_quiet()) && !stepping {
             true if waiting => Some(BLOCK_BRIEFLY),
             true => Some(BLOCK),
             false => None,
         };
         let command = command(&active, count, block);
         let node = connection.node(active[0].lane.key.as_bytes())?;
-        let answer = node.req_command(&command)?;
+        let answer = send(node, &command)?;
         let (entries, bytes) = take(answer, &mut active)?;
         if let Some(average) = bytes.checked_div(entries) {
             self.entry_bytes = ((3 * self.entry_bytes + average) / 4).max(1);
@@ -196,6 +214,11 @@ impl Work {
         self.connection = None;
         let what = || format!("redis source {} at {}", self.name, self.config.client.place());
         let failure = Failure::of(error);
+        if failure == Failure::NoGroup && self.config.out_of_range != OutOfRange::Fail {
+            tracing::warn!("{}: {error}; the group is made again ('scan.out-of-range')", what());
+            self.regroups = true;
+            return;
+        }
         if failure.kind() != ErrorKind::Transient {
             for feed in &mut self.feeds {
                 feed.fail(error::from_redis(error, what()));
@@ -219,8 +242,8 @@ impl Work {
     }
 }
 
-/// What each stream needs before it is read.
-fn prepare(
+/// Asks what there is to know of the streams that are due.
+fn check(
     node: &mut redis::Connection,
     config: &SourceConfig,
     active: &mut [&mut Feed],

@@ -121,6 +121,46 @@ impl Policy<'_> {
         Ok(on)
     }
 
+    /// So many entries were pending and are in the stream no more.
+    ///
+    /// # Errors
+    /// The source is told to fail then.
+    pub fn gone(&self, entries: u64) -> Result<()> {
+        let gap = format!(
+            "{entries} entries of stream '{}' at {} were deleted or trimmed while they were pending: \
+             raise the MAXLEN of whoever writes",
+            self.stream, self.server
+        );
+        if self.policy == OutOfRange::Fail {
+            let message =
+                format!("{gap}; set 'scan.out-of-range' = 'earliest' to go on all the same");
+            return Err(Error::external(message));
+        }
+        tracing::warn!("{gap}; {entries} entries lost ('scan.out-of-range')");
+        lose(self.stream, entries);
+        Ok(())
+    }
+
+    /// The consumer group is gone that a checkpoint tells of.
+    ///
+    /// # Errors
+    /// The source is told to fail then.
+    pub fn group_gone(&self, group: &str) -> Result<()> {
+        let gap = format!(
+            "consumer group '{group}' of stream '{}' at {} is gone: it was deleted, or Redis has lost \
+             its data. What its consumers had not acknowledged is known to nobody",
+            self.stream, self.server
+        );
+        if self.policy == OutOfRange::Fail {
+            let message = format!(
+                "{gap}; set 'scan.out-of-range' = 'earliest' to make it again behind the checkpoint"
+            );
+            return Err(Error::external(message));
+        }
+        tracing::warn!("{gap}; it is made again ('scan.out-of-range')");
+        Ok(())
+    }
+
     fn trimmed(&self, place: Place, lost: Option<u64>) -> String {
         let many = lost.map_or_else(|| "entries".to_owned(), |lost| format!("{lost} entries"));
         format!(
@@ -132,17 +172,16 @@ impl Policy<'_> {
 
     fn replaced(&self, place: Place, unread: u64, info: &StreamInfo) -> String {
         let read = place.count.unwrap_or(0);
+        let gone = match read.saturating_sub(info.added) {
+            0 => String::new(),
+            gone => format!("{gone} entries that had been read are not in it any more, and "),
+        };
         format!(
             "stream '{}' at {} is not what it was: {read} entries have been read, up to {}, and it \
              has had {} up to {}. It was deleted and created again, or Redis has lost its data (it \
-             was restarted without persistence). {} entries that had been read are not in it any \
-             more, and at least {unread} that had not been read are lost",
-            self.stream,
-            self.server,
-            place.at,
-            info.added,
-            info.last,
-            read.saturating_sub(info.added)
+             was restarted without persistence). {gone}at least {unread} that had not been read are \
+             lost",
+            self.stream, self.server, place.at, info.added, info.last
         )
     }
 }

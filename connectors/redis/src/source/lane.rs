@@ -75,6 +75,8 @@ pub(crate) struct Told {
     pub added: Option<u64>,
     /// How many entries the group has not got.
     pub lag: Option<u64>,
+    /// How many entries its consumers have got and not acknowledged.
+    pub pending: Option<u64>,
 }
 
 /// Entries that were fetched together.
@@ -121,6 +123,7 @@ impl Lane {
         let mut state = self.state.lock();
         state.entries += piece.entries.len();
         state.bytes += piece.entries.size();
+        state.told.added = state.told.added.max(piece.behind.count);
         state.pieces.push_back(piece);
         wake(state);
     }
@@ -147,11 +150,19 @@ impl Lane {
     }
 
     pub fn tell(&self, told: Told) {
-        self.state.lock().told = told;
+        let mut state = self.state.lock();
+        // An answer may be older than what was fetched meanwhile.
+        let added = told.added.max(state.told.added.filter(|_| told.added.is_some()));
+        state.told = Told { added, ..told };
     }
 
     pub fn told(&self) -> Told {
         self.state.lock().told
+    }
+
+    /// How many entries wait here.
+    pub fn waiting(&self) -> u64 {
+        self.state.lock().entries as u64
     }
 
     pub fn is_closed(&self) -> bool {

@@ -8,6 +8,7 @@
 //! | `start` | where a reader begins and ends |
 //! | `info`, `gap` | what Redis tells of a stream; whether entries are gone |
 //! | `fetch`, `feed`, `lane` | the thread that fetches, what it knows of a stream, the queue to its reader |
+//! | `member`, `pending` | as a consumer of a group: what is read when, what is not acknowledged |
 //! | `entries`, `records`, `decode`, `metadata` | from Redis's answers to rows |
 //! | `reader` | reads one stream |
 //! | `id`, `offset` | ids of entries; the text of an offset |
@@ -22,8 +23,10 @@ mod id;
 mod info;
 mod lane;
 pub(crate) mod layout;
+mod member;
 mod metadata;
 mod offset;
+mod pending;
 mod reader;
 mod records;
 mod session;

@@ -16,6 +16,7 @@ use super::gap::Place;
 use super::id::EntryId;
 use super::lane::{Lane, Took};
 use super::offset::Position;
+use super::pending::Pending;
 use super::records::Taken;
 use super::session::Session;
 use super::start;
@@ -34,6 +35,8 @@ pub(crate) struct Reader {
     stream: Stream,
     /// `None` where nothing is left to read.
     lane: Option<Arc<Lane>>,
+    /// Where it is read as a consumer of a group.
+    pending: Option<Arc<Pending>>,
     decoder: BatchDecoder,
     position: Position,
     first: Position,
@@ -64,15 +67,23 @@ impl Reader {
         let config = &session.config;
         let stream = config.stream(split.as_str())?;
         let facts = session.facts(stream, &context.job)?;
-        let position = start::position(config, stream, &facts, from, context.discovered)?;
+        let mut position = start::position(config, stream, &facts, from, context.discovered)?;
+        let pending = session.join(stream, &position, &facts, from.is_some())?;
+        if pending.is_some() {
+            // Where the group is says nothing of what this consumer has got and nobody has counted.
+            let at = if from.is_some() { position.at } else { EntryId::ZERO };
+            position = Position { at, count: None, ..position };
+        }
+        let waker = context.waker.clone();
         let lane = match position.is_at_end() {
             true => None,
-            false => Some(session.follow(stream, &position, facts.info, context.waker.clone())?),
+            false => Some(session.follow(stream, &position, facts.info, pending.clone(), waker)?),
         };
         Ok(Self {
             session: session.clone(),
             stream: stream.clone(),
             lane,
+            pending,
             decoder: BatchDecoder::new(stream.clone(), session.layout.clone())?,
             position,
             first: position,
@@ -105,12 +116,12 @@ impl Reader {
         }
     }
 
-    fn behind(&self, place: Place, added: u64) -> Option<Behind> {
-        let records = added.saturating_sub(place.count?);
-        let written = place.at.time().filter(|_| records > 0 && place.at > EntryId::ZERO);
+    /// `records` behind the end, where the last that was read is `at`.
+    fn behind(&self, at: EntryId, records: u64) -> Behind {
+        let written = at.time().filter(|_| records > 0 && at > EntryId::ZERO);
         let age = written.map_or(0, |written| self.clock.now().saturating_sub(written));
         let time = Duration::from_micros(u64::try_from(age).unwrap_or(0));
-        Some(Behind { records, time })
+        Behind { records, time }
     }
 }
 
@@ -127,6 +138,8 @@ impl SplitReader for Reader {
         let place = Place { at: self.position.at, count: self.position.count };
         let Took { taken, place, claimed, ended } =
             lane.take(max_rows, place, self.position.claimed)?;
+        let resets = self.pending.as_ref().is_some_and(|pending| pending.resets());
+        let claimed = if resets { EntryId::ZERO } else { claimed };
         let next = Position { at: place.at, count: place.count, claimed, ..self.position };
         if taken.len() > 0 {
             return self.decode(taken, next, 1);
@@ -148,12 +161,23 @@ impl SplitReader for Reader {
     }
 
     fn lag(&self) -> Option<Lag> {
-        let added = self.lane.as_ref()?.told().added?;
-        let place = Place { at: self.position.at, count: self.position.count };
-        let committed = self.session.told(&self.stream.key);
+        let lane = self.lane.as_ref()?;
+        let told = lane.told();
+        let at = self.position.at;
+        if self.pending.is_some() {
+            // Of the group as a whole, and of what this consumer has not returned yet.
+            let lag = told.lag?;
+            let pending = told.pending.unwrap_or(0);
+            return Some(Lag {
+                position: self.behind(at, lag + lane.waiting()),
+                committed: Some(self.behind(at, lag + pending)),
+            });
+        }
+        let added = told.added?;
+        let behind = |place: Place| Some(self.behind(place.at, added.saturating_sub(place.count?)));
         Some(Lag {
-            position: self.behind(place, added)?,
-            committed: committed.and_then(|place| self.behind(place, added)),
+            position: behind(Place { at, count: self.position.count })?,
+            committed: self.session.told(&self.stream.key).and_then(behind),
         })
     }
 

@@ -8,19 +8,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis::cluster_routing::Slot;
-use redis::{Cmd, RedisResult};
+use redis::{Cmd, RedisResult, Value};
 use tidemill_core::source::{Offset, SplitId};
 use tidemill_core::{ErrorKind, Result};
 
-use super::config::SourceConfig;
+use super::config::{ReadMode, SourceConfig};
 use super::feed::Feed;
 use super::fetch::Fetcher;
-use super::gap::Place;
+use super::gap::{self, Place};
 use super::info::StreamInfo;
 use super::lane::Lane;
 use super::layout::Layout;
+use super::member::{Member, acknowledgements};
 use super::offset::Position;
-use super::start::Facts;
+use super::pending::Pending;
+use super::start::{self, Facts};
 use crate::client::error::{self, Failure};
 use crate::client::{Connection, Version};
 use crate::streams::Stream;
@@ -38,6 +40,8 @@ pub(crate) struct Session {
     fetchers: Mutex<HashMap<Option<Slot>, Fetcher>>,
     /// What the group was told, by stream.
     told: Mutex<HashMap<String, Place>>,
+    /// What the consumer has not acknowledged, by stream.
+    pending: Mutex<HashMap<String, Arc<Pending>>>,
 }
 
 impl Session {
@@ -49,6 +53,7 @@ impl Session {
             asking: Mutex::default(),
             fetchers: Mutex::default(),
             told: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
@@ -119,6 +124,7 @@ impl Session {
         stream: &Stream,
         position: &Position,
         info: StreamInfo,
+        pending: Option<Arc<Pending>>,
         waker: Waker,
     ) -> Result<Arc<Lane>> {
         let slot = self.config.client.is_cluster().then(|| Slot::for_key(&stream.key));
@@ -131,8 +137,52 @@ impl Session {
         };
         let streams = self.config.streams.len();
         let lane = Arc::new(Lane::new(&stream.key, waker, fetcher.bell().clone(), streams));
-        fetcher.add(Feed::new(lane.clone(), position, info));
+        let member = pending.and_then(|pending| self.member(pending, position));
+        fetcher.add(Feed::new(lane.clone(), position, info, member));
         Ok(lane)
+    }
+
+    /// Who reads as a consumer of the group.
+    fn member(&self, pending: Arc<Pending>, position: &Position) -> Option<Member> {
+        let ReadMode::Group { consumer, claim_after } = &self.config.mode else { return None };
+        let job = self.job.get()?;
+        let consumer = consumer.clone().unwrap_or_else(|| job.clone());
+        Some(Member::new(self.config.group(job), consumer, *claim_after, pending, *position))
+    }
+
+    /// Joins the group, where the source reads as one of its consumers; makes it where it is not there.
+    /// `restored` says that the job goes on from a checkpoint.
+    ///
+    /// # Errors
+    /// Redis refuses, or does not answer; or the group is gone, and the source is told to fail then.
+    pub fn join(
+        &self,
+        stream: &Stream,
+        position: &Position,
+        facts: &Facts,
+        restored: bool,
+    ) -> Result<Option<Arc<Pending>>> {
+        let (ReadMode::Group { .. }, Some(job)) = (&self.config.mode, self.job.get()) else {
+            return Ok(None);
+        };
+        let group = self.config.group(job);
+        if facts.group.is_none() {
+            if restored {
+                start::policy(&self.config, &stream.key).group_gone(&group)?;
+            }
+            let place = Place { at: position.at, count: gap::count(position.at, &facts.info) };
+            let mut create = set_id("CREATE", &stream.key, &group, &place);
+            create.arg("MKSTREAM");
+            self.wait_for(stream, |connection| {
+                match connection.query::<Value>(stream.key.as_bytes(), &create) {
+                    Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
+                    _ => Ok(()),
+                }
+            })?;
+        }
+        let pending = Arc::new(Pending::restored(position.claimed));
+        self.pending.lock().insert(stream.key.clone(), pending.clone());
+        Ok(Some(pending))
     }
 
     /// Up to where the group was told that `stream` is read.
@@ -148,6 +198,9 @@ impl Session {
     pub fn checkpointed(&self, offsets: &[(SplitId, Offset)]) -> Result<()> {
         let Some(job) = self.job.get() else { return Ok(()) };
         let group = self.config.group(job);
+        if let ReadMode::Group { .. } = self.config.mode {
+            return self.acknowledge(&group, offsets);
+        }
         let mut places = Vec::with_capacity(offsets.len());
         for (split, offset) in offsets {
             let position = Position::parse(&offset.0)?;
@@ -166,6 +219,36 @@ impl Session {
                 "redis source {}: group '{group}' was not told how far it is read: {error}",
                 self.config.names()
             ),
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Acknowledges what a checkpoint holds; what goes wrong is tried again with the next.
+    fn acknowledge(&self, group: &str, offsets: &[(SplitId, Offset)]) -> Result<()> {
+        for (split, offset) in offsets {
+            let position = Position::parse(&offset.0)?;
+            let Some(pending) = self.pending.lock().get(split.as_str()).cloned() else { continue };
+            let (own, claimed, ids) = pending.held(&position);
+            let commands = acknowledgements(split.as_str(), group, &ids);
+            let commands: Vec<(&str, Cmd)> =
+                commands.into_iter().map(|command| (split.as_str(), command)).collect();
+            let told = match commands.is_empty() {
+                true => Ok(()),
+                false => self.ask(split.as_str(), |connection| {
+                    connection
+                        .pipeline(&commands)?
+                        .into_iter()
+                        .try_for_each(|answer| answer.map(drop))
+                }),
+            };
+            match told {
+                Ok(()) => pending.acknowledged((own, claimed), &position),
+                Err(error) => {
+                    tracing::warn!("{} entries were not acknowledged: {error}", ids.len())
+                }
+            }
         }
         Ok(())
     }

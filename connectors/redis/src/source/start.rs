@@ -4,7 +4,7 @@ use redis::{RedisResult, Value};
 use tidemill_core::source::Offset;
 use tidemill_core::{Error, Result};
 
-use super::config::{SourceConfig, StartAt, StopAt, parse_id};
+use super::config::{ReadMode, SourceConfig, StartAt, StopAt, parse_id};
 use super::gap::{self, Place, Policy};
 use super::id::EntryId;
 use super::info::{self, GroupInfo, StreamInfo};
@@ -66,9 +66,16 @@ pub(crate) fn position(
         None if discovered => earliest(&facts.info),
         None => start(config, stream, facts)?,
     };
-    let verdict = gap::judge(place, place.at, &facts.info);
-    let policy = policy(config, &stream.key);
-    let place = policy.go_on(verdict, place, facts.info.added, &facts.info)?;
+    let place = match config.mode {
+        ReadMode::Positions => {
+            let verdict = gap::judge(place, place.at, &facts.info);
+            let policy = policy(config, &stream.key);
+            // How many entries a stream had that is not there any more, nobody knows by now.
+            policy.go_on(verdict, place, place.count.unwrap_or(0), &facts.info)?
+        }
+        // What comes next is the group's to know.
+        ReadMode::Group { .. } => place,
+    };
     let stop = match (&config.stop, restored.and_then(|restored| restored.stop)) {
         (None, _) => None,
         (Some(_), Some(stop)) => Some(stop),

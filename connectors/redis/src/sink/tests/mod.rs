@@ -5,7 +5,7 @@ mod cluster;
 mod exactly_once;
 mod options;
 mod outages;
-mod server;
+pub(crate) mod server;
 mod streams;
 mod structures;
 

@@ -1,4 +1,7 @@
 //! The source against a real Redis. Oracles are the entries that the tests themselves add.
 
+mod group;
 mod modes;
+mod outages;
+mod records;
 mod server;

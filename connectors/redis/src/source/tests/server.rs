@@ -20,7 +20,7 @@ use crate::client::{Config, Connection};
 use crate::source::RedisStreamSource;
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn variable(name: &str) -> String {
     std::env::var(name)
@@ -84,6 +84,20 @@ impl Stream {
             command.arg(if word == "KEY" { self.key.as_str() } else { word });
         }
         self.connect().query(self.key.as_bytes(), &command).unwrap()
+    }
+
+    /// Runs commands, nothing else between them.
+    pub fn run_together(&self, commands: impl IntoIterator<Item = String>) {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for words in commands {
+            let mut command = Cmd::new();
+            for word in words.split(' ') {
+                command.arg(if word == "KEY" { self.key.as_str() } else { word });
+            }
+            pipeline.add_command(command);
+        }
+        self.connect().transaction::<Value>(self.key.as_bytes(), &pipeline).unwrap();
     }
 
     /// Adds entries: id, and fields with their values.
