@@ -5,9 +5,9 @@
 //! cargo run --release -p tidemill-websocket --example crowd -- PATH/TO/tidemill [CLIENTS] [ROUNDS]
 //! ```
 //!
-//! The job generates rows as fast as one shard can and sends windows of 100 keys. Prints one line for each
-//! measurement, and the medians as ratios of that without clients. The crowd runs in this process: where there are
-//! fewer than three cores, what it takes for itself is part of what is seen.
+//! The job generates rows as fast as one shard can and sends windows of 10 keys, 4 kB each, so that whoever does not
+//! read soon stalls. Prints one line for each measurement, and the medians as ratios of that without clients. The crowd
+//! runs in this process: where there are fewer than three cores, what it takes for itself is part of what is seen.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,7 +27,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// How long a rate is measured, and how long things settle before.
 const SPAN: Duration = Duration::from_secs(4);
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_secs(5);
 
 const JOB: &str = "
 SET 'parallelism.default' = '1';
@@ -35,13 +35,14 @@ SET 'parallelism.default' = '1';
 CREATE TABLE bids (auction BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), WATERMARK FOR `dateTime` AS `dateTime`)
 WITH ('connector' = 'nexmark', 'nexmark.table' = 'bid');
 
-CREATE TABLE prices (window_start TIMESTAMP(3), auction BIGINT, n BIGINT, price BIGINT)
-WITH ('connector' = 'websocket', 'port' = '0', 'snapshot.rows' = '100', 'max-connections' = '10000');
+CREATE TABLE prices (window_start TIMESTAMP(3), auction BIGINT, n BIGINT, price BIGINT, padding STRING)
+WITH ('connector' = 'websocket', 'port' = '0', 'snapshot.rows' = '10', 'client.buffer' = '20',
+      'max-connections' = '10000');
 
 INSERT INTO prices
-SELECT window_start, auction % 100, COUNT(*), MAX(price)
-FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(`dateTime`), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, auction % 100;
+SELECT window_start, auction % 10, COUNT(*), MAX(price), LPAD('x', 4000, 'x')
+FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(`dateTime`), INTERVAL '10' MINUTE))
+GROUP BY window_start, window_end, auction % 10;
 ";
 
 /// Who listens while the job is measured.
@@ -68,9 +69,10 @@ fn main() -> Result<(), Failure> {
     let mut rates = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..rounds {
         for (crowd, rates) in CROWDS.into_iter().zip(&mut rates) {
-            let (rate, messages) = runtime.block_on(measure(&job, crowd, clients))?;
+            let [rate, got, lost] = runtime.block_on(measure(&job, crowd, clients))?;
             println!(
-                "round {round}, {crowd:?}: {rate:.0} rows/s, {messages:.0} messages/s received"
+                "round {round}, {crowd:?}: {rate:.0} rows/s, {got:.0} messages/s received, \
+                 {lost:.0} dropped"
             );
             rates.push(rate);
         }
@@ -91,8 +93,8 @@ fn median(mut rates: Vec<f64>) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Rows of the job and messages of the crowd, per second.
-async fn measure(job: &Job, crowd: Crowd, clients: usize) -> Result<(f64, f64), Failure> {
+/// Rows of the job, messages that the crowd got and those that it lost, per second.
+async fn measure(job: &Job, crowd: Crowd, clients: usize) -> Result<[f64; 3], Failure> {
     let received = Arc::new(AtomicU64::new(0));
     let mut reading = JoinSet::new();
     let mut stalled = Vec::new();
@@ -111,11 +113,13 @@ async fn measure(job: &Job, crowd: Crowd, clients: usize) -> Result<(f64, f64), 
         }
     }
     tokio::time::sleep(SETTLE).await;
-    let (start, rows, messages) = (Instant::now(), job.rows()?, received.load(Ordering::Relaxed));
+    let counts = || -> Result<[u64; 3], Failure> {
+        Ok([job.rows()?, received.load(Ordering::Relaxed), job.dropped()?])
+    };
+    let (start, before) = (Instant::now(), counts()?);
     tokio::time::sleep(SPAN).await;
-    let (rows, messages) = (job.rows()? - rows, received.load(Ordering::Relaxed) - messages);
-    let seconds = start.elapsed().as_secs_f64();
-    Ok((rows as f64 / seconds, messages as f64 / seconds))
+    let (after, seconds) = (counts()?, start.elapsed().as_secs_f64());
+    Ok([0, 1, 2].map(|n: usize| (after[n] - before[n]) as f64 / seconds))
 }
 
 async fn connect(url: &str, stalls: bool) -> Result<WebSocketStream<TcpStream>, Failure> {
@@ -157,15 +161,29 @@ impl Job {
         Ok(Self { process, stream, http })
     }
 
-    /// How many rows the job has read.
-    fn rows(&self) -> Result<u64, Failure> {
+    fn get(&self, path: &str) -> Result<String, Failure> {
         let mut stream = HttpStream::connect(&self.http)?;
-        write!(stream, "GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("an answer has a body")?;
-        let status: Value = serde_json::from_str(body)?;
-        status["nodes"][0]["counts"]["records_in"].as_u64().ok_or_else(|| format!("no records_in in {body}").into())
+        Ok(body.to_owned())
+    }
+
+    /// How many rows the job has read.
+    fn rows(&self) -> Result<u64, Failure> {
+        let status: Value = serde_json::from_str(&self.get("/status")?)?;
+        let rows = status["nodes"][0]["counts"]["records_in"].as_u64();
+        rows.ok_or_else(|| format!("no records_in in {status}").into())
+    }
+
+    /// How many messages its clients have lost.
+    fn dropped(&self) -> Result<u64, Failure> {
+        const NAME: &str = "tidemill_websocket_messages_dropped_total{sink=\"prices\"} ";
+        let metrics = self.get("/metrics")?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(NAME));
+        // What was never counted is not shown.
+        Ok(line.map_or(Ok(0.0), str::parse::<f64>)? as u64)
     }
 
     /// The most memory that it has used.
