@@ -302,7 +302,7 @@ impl Builder<'_> {
                 let context = self.sink_context(plan, sink.retry, shard, waker);
                 let writer = sink.sink.writer(&context).map_err(|error| error.at(&plan.name))?;
                 let guard = self.guards[&plan.name].clone();
-                Behavior::Sink(Delivery::new(writer, Attempts::new(guard)))
+                Behavior::Sink(Box::new(Delivery::new(writer, Attempts::new(guard))))
             }
             Role::Source(_) => unreachable!("sources are no stations of this kind"),
         };

@@ -52,7 +52,7 @@ impl Inlet {
 /// What runs at a station.
 pub(crate) enum Behavior {
     Operator(Box<dyn Operator>),
-    Sink(Delivery),
+    Sink(Box<Delivery>),
 }
 
 /// What a station hands over for an epoch.
