@@ -47,6 +47,46 @@ pub trait ConnectorFactory: Send + Sync {
 
     /// A sink that writes the table. Errors as for [`ConnectorFactory::source`].
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>>;
+
+    /// How far job `job` is behind in the table that it reads, as the outside was told; `None` where
+    /// the outside keeps no such account. The job need not run.
+    ///
+    /// # Errors
+    /// As for [`ConnectorFactory::source`], or the outside does not answer.
+    fn lag(&self, table: &TableSpec, job: &str) -> Result<Option<GroupLag>> {
+        let _ = (table, job);
+        Ok(None)
+    }
+}
+
+/// What a consumer group has read of one source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupLag {
+    /// The consumer group.
+    pub group: String,
+    /// The source's splits.
+    pub splits: Vec<SplitLag>,
+}
+
+/// What a consumer group has read of one split. Offsets are in the outside's own notation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitLag {
+    /// The split.
+    pub split: String,
+    /// The oldest offset there is.
+    pub start: String,
+    /// Where the group is; `None` before it has told.
+    pub committed: Option<String>,
+    /// Where the split ends.
+    pub end: String,
+    /// How many records from `committed` to `end`; `None` where that is not known.
+    pub records: Option<u64>,
+    /// The age of the first record that the group has not read, in seconds; zero where there is none,
+    /// `None` where it could not be found out.
+    pub seconds: Option<f64>,
+    /// How many records the group's consumers have got and not acknowledged, where it keeps such a
+    /// list.
+    pub pending: Option<u64>,
 }
 
 /// An option that a connector knows.
