@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tidemill_core::Result;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
-use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
+use tidemill_core::table::{ConnectorFactory, GroupLag, OptionSpec, TableSpec};
 
 use crate::source::{self, KafkaSource};
-use crate::{client, sink};
+use crate::{client, lag, sink};
 
 /// Makes sources and sinks of tables with `'connector' = 'kafka'`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -45,5 +45,9 @@ impl ConnectorFactory for KafkaFactory {
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::options::sink(table, false)?))
+    }
+
+    fn lag(&self, table: &TableSpec, job: &str) -> Result<Option<GroupLag>> {
+        lag::of_table(table, job).map(Some)
     }
 }

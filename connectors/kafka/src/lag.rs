@@ -6,9 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::{Offset, TopicPartitionList};
-use serde::Serialize;
 use tidemill_core::Result;
-use tidemill_core::table::TableSpec;
+use tidemill_core::table::{GroupLag, SplitLag, TableSpec};
 
 use crate::client::connection::Connection;
 use crate::client::error;
@@ -19,42 +18,36 @@ use crate::source::session::{Partition, topic_partition};
 /// How long the records are waited for whose age is wanted.
 const RECORDS: Duration = Duration::from_secs(10);
 
-/// What the group of one source has read.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GroupLag {
-    /// The table.
-    pub table: String,
-    /// The consumer group.
-    pub group: String,
-    /// Its partitions, by topic and number.
-    pub partitions: Vec<PartitionLag>,
+/// What the group has read of one partition.
+struct PartitionLag {
+    topic: String,
+    partition: i32,
+    start: i64,
+    committed: Option<i64>,
+    end: i64,
+    records: Option<u64>,
+    seconds: Option<f64>,
 }
 
-/// What the group has read of one partition.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PartitionLag {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The oldest offset there is.
-    pub start: i64,
-    /// The next offset to be read, as the group has committed it; `None` before it has.
-    pub committed: Option<i64>,
-    /// Behind the newest record that may be read.
-    pub end: i64,
-    /// How many records from `committed` to `end`.
-    pub records: Option<u64>,
-    /// The age of the record at `committed`, in seconds; zero where there is none, `None` where it
-    /// could not be found out.
-    pub seconds: Option<f64>,
+impl From<PartitionLag> for SplitLag {
+    fn from(lag: PartitionLag) -> Self {
+        Self {
+            split: format!("{}/{}", lag.topic, lag.partition),
+            start: lag.start.to_string(),
+            committed: lag.committed.map(|committed| committed.to_string()),
+            end: lag.end.to_string(),
+            records: lag.records,
+            seconds: lag.seconds,
+            pending: None,
+        }
+    }
 }
 
 /// The lag of the source that `table` describes, in job `job`.
 ///
 /// # Errors
 /// What is wrong with the options, or brokers that do not answer or refuse.
-pub fn of_table(table: &TableSpec, job: &str) -> Result<GroupLag> {
+pub(crate) fn of_table(table: &TableSpec, job: &str) -> Result<GroupLag> {
     let source = KafkaSource::of_table(table)?;
     let session = source.session()?;
     let splits = session.splits()?;
@@ -70,7 +63,8 @@ pub fn of_table(table: &TableSpec, job: &str) -> Result<GroupLag> {
         })?);
     }
     add_ages(&reading, &mut partitions)?;
-    Ok(GroupLag { table: table.name.clone(), group: session.config.group(job), partitions })
+    let splits = partitions.into_iter().map(SplitLag::from).collect();
+    Ok(GroupLag { group: session.config.group(job), splits })
 }
 
 fn partition_lag(partition: &Partition<'_>) -> Result<PartitionLag> {

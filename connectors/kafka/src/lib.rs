@@ -7,7 +7,7 @@
 //! | [`dead_letter`] | dead letters in a topic |
 //! | [`factory`], [`upsert`] | the connectors `kafka` and `upsert-kafka` of SQL |
 //! | `formats` | where the options of formats stand |
-//! | [`lag`] | how far a consumer group is behind |
+//! | `lag` | how far a consumer group is behind |
 //! | [`partitioner`] | which partition a record goes to |
 //! | [`source`] | topics that are read |
 //! | [`sink`] | topics that results are written to |
@@ -22,7 +22,7 @@ pub mod client;
 pub mod dead_letter;
 pub mod factory;
 mod formats;
-pub mod lag;
+mod lag;
 pub mod partitioner;
 pub mod sink;
 pub mod source;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
-use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
+use tidemill_core::table::{ConnectorFactory, GroupLag, OptionSpec, TableSpec};
 use tidemill_core::{Error, Result};
 
 use crate::source::{self, RedisStreamSource};
-use crate::{client, sink};
+use crate::{client, lag, sink};
 
 /// Makes sources and sinks of tables with `'connector' = 'redis-stream'`.
 #[derive(Debug, Default, Clone, Copy)]
@@ -49,6 +49,10 @@ impl ConnectorFactory for RedisStreamFactory {
 
     fn sink(&self, table: &TableSpec) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::options::stream(table)?))
+    }
+
+    fn lag(&self, table: &TableSpec, job: &str) -> Result<Option<GroupLag>> {
+        lag::of_table(table, job).map(Some)
     }
 }
 

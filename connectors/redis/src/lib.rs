@@ -5,6 +5,7 @@
 //! | [`builder`] | the typed way to a source |
 //! | [`client`] | where Redis is, connections, errors: what source and sink share |
 //! | [`factory`] | the connectors `redis-stream` and `redis` of SQL |
+//! | `lag` | how far a consumer group is behind |
 //! | [`sink`] | structures and streams that results are written to |
 //! | [`source`] | streams that are read |
 //! | [`streams`] | names of streams: `orders:{0..7}` |
@@ -17,6 +18,7 @@
 pub mod builder;
 pub mod client;
 pub mod factory;
+mod lag;
 pub mod sink;
 pub mod source;
 pub mod streams;

@@ -29,10 +29,10 @@ mod offset;
 mod pending;
 mod reader;
 mod records;
-mod session;
+pub(crate) mod session;
 mod start;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ impl RedisStreamSource {
         }
     }
 
-    fn session(&self) -> Result<&Arc<Session>> {
+    pub(crate) fn session(&self) -> Result<&Arc<Session>> {
         let session = self.session.as_ref();
         session.map_err(|mistake| Error::new(mistake.kind, mistake.message.clone()))
     }

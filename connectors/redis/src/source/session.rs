@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use redis::cluster_routing::Slot;
 use redis::{Cmd, RedisResult, Value};
 use tidemill_core::source::{Offset, SplitId};
-use tidemill_core::{ErrorKind, Result};
+use tidemill_core::{Error, ErrorKind, Result};
 
 use super::config::{ReadMode, SourceConfig};
+use super::entries::Entries;
 use super::feed::Feed;
 use super::fetch::Fetcher;
 use super::gap::{self, Place};
+use super::id::EntryId;
 use super::info::StreamInfo;
 use super::lane::Lane;
 use super::layout::Layout;
@@ -70,6 +72,20 @@ impl Session {
         let group = self.config.group(self.job.get_or_init(|| job.to_owned()));
         let stop = self.config.stop.as_ref();
         self.wait_for(stream, |connection| Facts::ask(connection, stream, &group, stop))
+    }
+
+    /// The first entry behind `at`.
+    ///
+    /// # Errors
+    /// As for [`Session::facts`].
+    pub fn next_behind(&self, stream: &Stream, at: EntryId) -> Result<Option<EntryId>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&stream.key).arg(at.next().to_string()).arg("+").arg("COUNT").arg(1);
+        let found: Value =
+            self.wait_for(stream, |connection| connection.query(stream.key.as_bytes(), &command))?;
+        let mut entries = Entries::default();
+        entries.add(found).map_err(Error::internal)?;
+        Ok(entries.last_id())
     }
 
     fn wait_for<T>(

@@ -4,4 +4,4 @@ mod group;
 mod modes;
 mod outages;
 mod records;
-mod server;
+pub(crate) mod server;
