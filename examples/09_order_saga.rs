@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 use tidemill::bus::{BusError, Delivery, Envelope, Event, EventBus, Replay, Subscription, connect};
 use tidemill::prelude::*;
-use tidemill::runtime::{CheckpointSettings, JobSettings, JobSummary};
+use tidemill::runtime::{CheckpointSettings, JobSettings};
 use tidemill::sql::Registry;
 
 /// The job over the saga's events.
@@ -180,7 +180,7 @@ pub async fn saga(bus: &dyn Replay, places: &Places, orders: u32) -> Result<(), 
 }
 
 /// The job over what the topics hold.
-pub fn metrics(places: &Places) -> tidemill::Result<JobSummary> {
+pub fn metrics(places: &Places) -> tidemill::Result<Job> {
     let variable = |name: &str| match name {
         "BUS" => Some(places.bus.clone()),
         "ORDERS" => Some(places.topic("orders")),
@@ -196,7 +196,7 @@ pub fn metrics(places: &Places) -> tidemill::Result<JobSummary> {
     let mut settings = JobSettings::named(places.topic("order-saga"));
     let interval = std::time::Duration::from_secs(1);
     settings.checkpoints = Some(CheckpointSettings::new(&places.checkpoints, interval));
-    Job::from_graph(planned.graph, settings).run_blocking()
+    Ok(Job::from_graph(planned.graph, settings))
 }
 
 /// Runs it on the bus that `BUS` names, in memory where it names none.
@@ -210,7 +210,7 @@ pub fn main() -> tidemill::Result<()> {
     let bus = connect(&places.bus)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(saga(&*bus, &places, 600))?;
-    let summary = metrics(&places)?;
+    let summary = metrics(&places)?.run_blocking()?;
     for rows in &summary.ledgers {
         assert!(rows.balances(), "no event is lost silently");
         println!("{}: {} in, {} counted", rows.node, rows.records_in, rows.counted);

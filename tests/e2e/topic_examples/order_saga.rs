@@ -1,12 +1,13 @@
-//! `09_order_saga.rs` and `order_saga.sql`, on every bus.
+//! `09_order_saga.rs` and `order_saga.sql`, on every bus, with a crash before and one behind a checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tidemill::bus::conformance::wait;
 use tidemill::bus::{Envelope, Event, Replay, Start, connect};
+use tidemill::testing::{CrashPoint, crash_at};
 
 use crate::examples::order_saga::{Places, metrics, saga};
 use crate::kafka::broker::Broker;
@@ -99,7 +100,12 @@ fn play(bus: String, prefix: String) {
     all.extend(placed);
     assert_causes(&all);
 
-    let summary = metrics(&places).unwrap();
+    for at in [CrashPoint::BeforePublish, CrashPoint::BeforeCommit] {
+        let mut job = metrics(&places).unwrap();
+        crash_at(&mut job, 1, at);
+        job.run_blocking().unwrap_err();
+    }
+    let summary = metrics(&places).unwrap().run_blocking().unwrap();
     for rows in &summary.ledgers {
         assert!(rows.balances() && rows.late == 0, "{rows:?}");
         assert_eq!(rows.records_in, all.len() as u64, "each of the two windows sees every event");
@@ -127,6 +133,28 @@ fn play(bus: String, prefix: String) {
         assert_eq!(minute.declined.insert(reason, row["n"].as_i64().unwrap()), None, "{row}");
     }
     assert_eq!(found, expected);
+    assert_eq!(held(&bus, &places.topic("order-metrics")), expected.len());
+    assert_eq!(held(&bus, &places.topic("orders-declined")), reasons);
+}
+
+/// How many events a topic holds: those that come before the ends that are published now in all partitions.
+fn held(bus: &Arc<dyn Replay>, topic: &str) -> usize {
+    let mut open = BTreeSet::new();
+    for n in 0..64 {
+        let end = Event::keyed(format!("end-{n}"), "end");
+        open.insert(wait(bus.publish(topic, end)).unwrap().partition);
+    }
+    assert_eq!(open.len(), 4);
+    let mut all = wait(bus.replay(topic, Start::Earliest)).unwrap();
+    let mut held = 0;
+    while !open.is_empty() {
+        let delivery = wait(all.next()).unwrap().unwrap();
+        match delivery.event.body() {
+            b"end" => drop(open.remove(&delivery.partition)),
+            _ => held += 1,
+        }
+    }
+    held
 }
 
 fn prefix() -> String {

@@ -183,7 +183,7 @@ pub fn what_was_not_acknowledged_comes_again(stage: &impl Stage) {
     for count in 0..64 {
         let (_, delivery) = next_of(std::slice::from_mut(&mut member));
         // From the 20th on, one in a partition is left open: what comes behind it may come again.
-        if count >= 20 && is_open.insert(delivery.partition) || count % 2 == 1 && count >= 20 {
+        if count >= 20 && (is_open.insert(delivery.partition) || count % 2 == 1) {
             open.insert(number(&delivery));
             held.push(delivery);
         } else {

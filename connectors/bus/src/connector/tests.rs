@@ -272,7 +272,7 @@ fn an_epoch_in_memory_is_visible_once_and_not_before_its_commit() {
     assert_eq!(held(), 20);
     let mut restored = committer(2);
     assert_eq!(restored.committed().unwrap(), Some(1));
-    restored.commit(1, &[staged.clone()]).unwrap();
+    restored.commit(1, std::slice::from_ref(&staged)).unwrap();
     assert_eq!(held(), 20, "again is once");
     committer(1).commit(1, &[staged]).unwrap();
     assert_eq!(held(), 30, "another run of the job counts from 1 again");
@@ -287,7 +287,7 @@ fn a_job_holds_publishers_up_until_a_checkpoint_has_what_it_read() {
     let context = reader_context(Arc::new(SystemClock::default()));
     let mut reader = source.open(&split, None, &context).unwrap();
     let published = connect(&bus).unwrap();
-    let mut publish = || {
+    let publish = || {
         use futures::FutureExt as _;
         published.publish(&topic, Event::new(r#"{"n":1}"#)).now_or_never().is_some()
     };
