@@ -117,7 +117,9 @@ const CHANGES: [(&str, &str, &str, Option<&str>); 17] = [
 /// The job, with its checkpoints in a folder.
 fn job(text: &str, folder: &Path) -> Result<Job> {
     let tables = MemoryTables::new();
-    ["totals", "pages"].map(|table| tables.sink(table));
+    for table in ["totals", "pages"] {
+        tables.sink(table);
+    }
     let registry = Registry::new(vec![Arc::new(DatagenFactory), Arc::new(tables)]);
     let mut job = Job::from_sql("changing.sql", text, &registry)?;
     job.parallelism(2);
