@@ -189,7 +189,7 @@ impl Drop for Served {
     }
 }
 
-const METRICS: [&str; 21] = [
+const METRICS: [&str; 25] = [
     "tidemill_records_in_total",
     "tidemill_records_out_total",
     "tidemill_records_counted_total",

@@ -207,3 +207,97 @@ impl SinkWriter for InterceptedWriter {
         self.writer.buffered_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+    use super::*;
+    use crate::record::Header;
+    use crate::sink::{Delivered, Delivery};
+    use crate::testing::sink_context;
+
+    /// Counts what it sees, and numbers it.
+    struct Numbering(AtomicUsize);
+
+    impl Interceptor for Numbering {
+        fn name(&self) -> String {
+            "numbering".to_owned()
+        }
+
+        fn read(&self, _: &SplitId, batch: ReadBatch) -> Result<ReadBatch> {
+            Ok(batch)
+        }
+
+        fn write(&self, _: &str, batch: Batch) -> Result<Batch> {
+            let number = self.0.fetch_add(1, Ordering::Relaxed).to_string();
+            let header = || vec![Header::new("number", number.as_bytes())];
+            let headers = (0..batch.len()).map(|_| header()).collect();
+            Ok(batch.with_headers(headers))
+        }
+    }
+
+    /// Takes every batch the second time.
+    #[derive(Clone, Default)]
+    struct Reluctant {
+        asked: usize,
+        numbers: Arc<std::sync::Mutex<Vec<Vec<Header>>>>,
+    }
+
+    impl Sink for Reluctant {
+        fn guarantee(&self, _: bool) -> Guarantee {
+            Guarantee { delivery: Delivery::AtLeastOnce, why: "a test".to_owned() }
+        }
+
+        fn writer(&self, _: &SinkContext) -> Result<Box<dyn SinkWriter>> {
+            Ok(Box::new(self.clone()))
+        }
+
+        fn committer(&self, _: &SinkContext) -> Result<Box<dyn SinkCommitter>> {
+            Ok(Box::new(Delivered))
+        }
+
+        fn describe(&self) -> String {
+            "reluctant".to_owned()
+        }
+    }
+
+    impl SinkWriter for Reluctant {
+        fn poll_ready(&mut self) -> Result<Poll<()>> {
+            Ok(Poll::Ready(()))
+        }
+
+        fn write(&mut self, batch: &Batch) -> Result<()> {
+            self.asked += 1;
+            if self.asked % 2 == 1 {
+                return Err(Error::transient("not now"));
+            }
+            self.numbers.lock().unwrap().push(batch.headers(0));
+            Ok(())
+        }
+
+        fn poll_stage(&mut self, _: Epoch) -> Result<Poll<Staged>> {
+            Ok(Poll::Ready(Staged::default()))
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_written_again_is_intercepted_once() {
+        let (sink, seen) = (Reluctant::default(), Arc::new(Numbering(AtomicUsize::new(0))));
+        let numbers = sink.numbers.clone();
+        let around = around_sink(Arc::new(sink), vec![seen.clone()]);
+        let rows: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let rows = RecordBatch::try_from_iter([("n", rows)]).unwrap();
+        let mut writer = around.writer(&sink_context(0, 1, rows.schema())).unwrap();
+        let batch = Batch::new(rows);
+        for _ in 0..2 {
+            assert_eq!(writer.write(&batch).unwrap_err().kind(), ErrorKind::Transient);
+            writer.write(&batch).unwrap();
+        }
+        assert_eq!(seen.0.load(Ordering::Relaxed), 2);
+        let header = |number: &str| vec![Header::new("number", number)];
+        assert_eq!(*numbers.lock().unwrap(), [header("0"), header("1")]);
+    }
+}
