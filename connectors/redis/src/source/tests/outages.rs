@@ -31,6 +31,7 @@ fn a_server_that_comes_back_is_read_on() {
         std::thread::yield_now();
     }
     server.up();
+    assert_eq!(server.ask::<String>(&["PING"]), "PONG");
     stream.add_numbers(11..=20);
     assert_eq!(read(reader.as_mut(), 10).unwrap().numbers(), (11..=20).collect::<Vec<_>>());
     while reader.waits() {
@@ -50,6 +51,7 @@ fn a_server_that_has_lost_its_data_is_recognised() {
         assert_eq!(read(reader.as_mut(), 10).unwrap().count(), 10);
         server.down();
         server.up();
+        assert_eq!(server.ask::<String>(&["PING"]), "PONG");
         stream.add_numbers(101..=100 + more);
         (read(reader.as_mut(), usize::try_from(more).unwrap()), reader.offset().0, stream, server)
     };
