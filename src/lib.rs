@@ -91,7 +91,7 @@ pub mod prelude {
     pub use tidemill_memory::{MemorySink, MemorySource};
     pub use tidemill_operators::RetryPolicy;
     pub use tidemill_print::{Blackhole, Print};
-    pub use tidemill_redis::{Redis, RedisSink};
+    pub use tidemill_redis::{Redis, RedisSink, RedisStream};
     pub use tidemill_websocket::{WebSocket, WebSocketSink};
 
     pub use crate::expr::{TIMESTAMP, collect, count, schema};
