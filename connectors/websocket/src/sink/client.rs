@@ -17,7 +17,7 @@ use super::parcel::{Lane, Parcel, size};
 use super::queue::{End, Next, Queue};
 use super::stream::{Meters, Seat};
 
-/// How long the client may take to answer that the connection is closed.
+/// How long the client may take to be told that the connection is closed, and to answer.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// Close codes of RFC 6455, section 7.4.1, and of its registry.
@@ -60,7 +60,7 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
         over = slowness(&queue) => over,
     };
     stream.leave(&lane, &queue);
-    let frame = match over {
+    let frame = match &over {
         Over::Gone => return,
         Over::Ended(End::Job) => close_frame(GOING_AWAY, "the job has ended"),
         Over::Silent => close_frame(GOING_AWAY, "no answer to pings"),
@@ -69,8 +69,16 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
             close_frame(TRY_AGAIN_LATER, "too slow: more was waiting than may")
         }
     };
-    // Where even this is not taken in time, the connection is simply cut.
-    let _ = timeout(CLOSING, close(&mut out, &mut incoming, frame)).await;
+    // A job that ends waits a while for its clients, so one that is still reading gets the frame when it comes to
+    // it. The others may not want even this in time: then the connection is simply cut.
+    let sent = match over {
+        Over::Ended(End::Job) => out.send(frame).await.is_ok(),
+        _ => timeout(CLOSING, out.send(frame)).await.is_ok_and(|sent| sent.is_ok()),
+    };
+    if sent {
+        let answer = async { while let Some(Ok(_)) = incoming.next().await {} };
+        let _ = timeout(CLOSING, answer).await;
+    }
 }
 
 async fn send(
@@ -148,14 +156,4 @@ async fn slowness(queue: &Arc<Queue>) -> Over {
 
 fn close_frame(code: u16, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
-}
-
-async fn close(
-    out: &mut SplitSink<WebSocket, Message>,
-    incoming: &mut SplitStream<WebSocket>,
-    frame: Message,
-) {
-    if out.send(frame).await.is_ok() {
-        while let Some(Ok(_)) = incoming.next().await {}
-    }
 }
