@@ -161,18 +161,8 @@ impl Work {
         let count = (ANSWER_BYTES / (self.entry_bytes * streams)).clamp(1, ENTRIES_MAX);
         if !active.is_empty() {
             let node = connection.node(active[0].lane.key.as_bytes())?;
-            if std::mem::take(&mut self.regroups) {
-                let latest = self.config.out_of_range == OutOfRange::Latest;
-                let from = if latest { "$" } else { "0" };
-                active.iter().try_for_each(|feed| feed.make_group(node, from))?;
-            }
-            check(node, &self.config, &mut active)?;
-            for feed in &mut active {
-                if !feed.is_done() && !feed.is_common() {
-                    feed.step(&self.config, node, count)?;
-                }
-            }
-            active.retain_mut(|feed| !feed.is_done() && feed.is_common());
+            let regroups = std::mem::take(&mut self.regroups);
+            prepare(node, &self.config, &mut active, (regroups, count))?;
         }
         let stepping = active.len() < streams;
         if active.is_empty() {
@@ -240,6 +230,28 @@ impl Work {
         let wait = BACKOFF.wait(attempts, Duration::ZERO, rand::random::<f64>());
         self.shared.bell.wait(wait.unwrap_or(BACKOFF.max));
     }
+}
+
+/// Does what streams need before they are read, and what is done for each on its own: makes groups again,
+/// asks what there is, reads what consumers had got before. Leaves those that are read together.
+fn prepare(
+    node: &mut redis::Connection,
+    config: &SourceConfig,
+    active: &mut Vec<&mut Feed>,
+    (regroups, count): (bool, usize),
+) -> RedisResult<()> {
+    if regroups {
+        let from = if config.out_of_range == OutOfRange::Latest { "$" } else { "0" };
+        active.iter().try_for_each(|feed| feed.make_group(node, from))?;
+    }
+    check(node, config, active)?;
+    for feed in active.iter_mut() {
+        if !feed.is_done() && !feed.is_common() {
+            feed.step(config, node, count)?;
+        }
+    }
+    active.retain_mut(|feed| !feed.is_done() && feed.is_common());
+    Ok(())
 }
 
 /// Asks what there is to know of the streams that are due.
