@@ -137,7 +137,8 @@ impl Caller<'_> {
 
     fn attempt(&self, mut parts: Vec<Part>, round: &mut Round, called: &mut Called) -> Result<()> {
         let deadline = self.retry.backoff.deadline;
-        let trials = Trials::new(self.clock, self.patience, self.gate, deadline);
+        let counts_each = self.kind == Kind::Rows && round.attempt == 1;
+        let trials = Trials::new(self.clock, self.patience, self.gate, deadline, counts_each);
         while let Some(part) = parts.pop() {
             if part.len() == 0 {
                 continue;

@@ -19,6 +19,10 @@ pub struct Trials<'a> {
     patience: &'a dyn Patience,
     gate: &'a Gate,
     deadline: Duration,
+    /// Whether each failed call counts for the breaker. Where not, as among rows that have failed before or
+    /// parts of a batch that has, all of them together count once.
+    counts_each: bool,
+    counted: Cell<bool>,
     /// When the first call failed of those that have failed transiently since one did not.
     failing_since: Cell<Option<Duration>>,
     /// Why the last call failed, once no more are made.
@@ -31,9 +35,11 @@ impl<'a> Trials<'a> {
         patience: &'a dyn Patience,
         gate: &'a Gate,
         deadline: Duration,
+        counts_each: bool,
     ) -> Self {
         let (failing_since, given_up) = (Cell::new(None), RefCell::new(None));
-        Self { clock, patience, gate, deadline, failing_since, given_up }
+        let counted = Cell::new(false);
+        Self { clock, patience, gate, deadline, counts_each, counted, failing_since, given_up }
     }
 
     /// Makes a call, unless no more are made.
@@ -63,7 +69,9 @@ impl<'a> Trials<'a> {
 
     fn failed(&self, error: &Error, trial: bool) {
         let now = self.clock.elapsed();
-        self.gate.failed(now, trial);
+        if trial || self.counts_each || !self.counted.replace(true) {
+            self.gate.failed(now, trial);
+        }
         let since = self.failing_since.get().unwrap_or(now);
         self.failing_since.set(Some(since));
         if now.saturating_sub(since) >= self.deadline {

@@ -515,3 +515,23 @@ fn all_shards_of_a_function_share_its_breaker() {
     assert_eq!(calls, [0, 0, 0, 0, 30, 30], "both wait for the trial, which succeeds");
     assert_eq!((results(&out).len(), out.dead_letters.len()), (2, 4));
 }
+
+#[test]
+fn rows_that_fail_by_themselves_open_no_breaker_of_a_function_that_works() {
+    // Every third row fails twice, and then they are tried again together.
+    let script = (0..300).step_by(3).map(|n| (n, Script::FailsFor(2)));
+    let scripted = Scripted::new(script);
+    let backoff = Backoff { first: SECOND, max: SECOND, deadline: 60 * SECOND };
+    let policy = RetryPolicy { attempts: 3, backoff, threshold: 4, pause: 3600 * SECOND };
+    let waits = Arc::new(Waits::default());
+    let out = run(scripted.by_row().retry(policy), &waits, &[batch(0, 300)]).unwrap();
+    assert_eq!((results(&out).len(), out.dead_letters.len()), (300, 0));
+    assert_eq!(waits.clock.elapsed(), 2 * SECOND, "two waits, and no pause");
+    // One row of a batch fails for good: it is found by calls that fail one after the other.
+    let scripted = Scripted::new([(0, Script::Fails(ErrorKind::Transient))]);
+    let waits = Arc::new(Waits::default());
+    let all = Batch { floor: None, ..batch(0, 1_024) };
+    let out = run(scripted.map().retry(policy), &waits, &[all]).unwrap();
+    assert_eq!((results(&out).len(), out.dead_letters.len()), (1_023, 1));
+    assert_eq!(waits.clock.elapsed(), 2 * SECOND);
+}
