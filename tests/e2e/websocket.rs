@@ -11,16 +11,22 @@ mod feed;
 mod live;
 
 use std::cell::RefCell;
+use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::command::command;
 use crate::job_folder::Running;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -42,6 +48,13 @@ impl Serving {
     }
 }
 
+/// A port that can be taken again and again: none of those that the system hands out to connections.
+fn free_port() -> String {
+    let mut ports = std::iter::repeat_with(|| rand::random_range(20_000u16..32_000));
+    let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    port.unwrap().to_string()
+}
+
 /// The address that a line of the log ends with.
 fn address(running: &mut Running, folder: &Path, line: &str, scheme: &str) -> String {
     let found = RefCell::new(String::new());
@@ -60,7 +73,7 @@ fn address(running: &mut Running, folder: &Path, line: &str, scheme: &str) -> St
 /// The next text message as JSON; `None` when the connection has ended.
 async fn next(client: &mut Client) -> Option<Value> {
     loop {
-        match client.next().await {
+        match timeout(PATIENCE, client.next()).await.expect("a row comes") {
             Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
             Some(Ok(_)) => {}

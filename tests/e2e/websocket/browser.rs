@@ -7,10 +7,11 @@ use std::process::Command;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::Client;
+use super::{Client, PATIENCE};
 use crate::job_folder::Running;
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -67,6 +68,11 @@ impl Browser {
             call["sessionId"] = json!(session);
         }
         self.connection.send(Message::Text(call.to_string().into())).await.unwrap();
+        let answer = timeout(PATIENCE, self.answer()).await;
+        answer.unwrap_or_else(|_| panic!("no answer to {call}"))
+    }
+
+    async fn answer(&mut self) -> Value {
         loop {
             let message = self.connection.next().await.unwrap().unwrap();
             let Message::Text(text) = message else { continue };

@@ -7,17 +7,18 @@ use futures::StreamExt;
 use futures::future::join_all;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{Serving, block_on};
+use super::{PATIENCE, Serving, block_on};
 use crate::command;
 
 const CLIENTS: usize = 1000;
 const STALLED: usize = 100;
 
 /// So many windows every healthy client must get from when all are connected.
-const WINDOWS: usize = 400;
+const WINDOWS: usize = 120;
 
 /// What may wait for one client.
 const BUFFER_MESSAGES: u64 = 20;
@@ -28,7 +29,7 @@ const PADDING: usize = 4000;
 /// What the server may keep for a client: what waits for it, and its connection.
 const CLIENT_BYTES: u64 = BUFFER_MESSAGES * (PADDING as u64 + 200) + (64 << 10);
 
-/// A window every 20 ms.
+/// A window every 100 ms.
 const JOB: &str = "
 CREATE TABLE rows (n INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
 WITH ('connector' = 'datagen', 'rows-per-second' = '1000');
@@ -39,7 +40,7 @@ WITH ('connector' = 'websocket', 'port' = '0', 'client.buffer' = '20', 'snapshot
 
 INSERT INTO windows
 SELECT window_start, COUNT(*), LPAD('x', 4000, 'x')
-FROM TABLE(TUMBLE(TABLE rows, DESCRIPTOR(ts), INTERVAL '0.02' SECOND))
+FROM TABLE(TUMBLE(TABLE rows, DESCRIPTOR(ts), INTERVAL '0.1' SECOND))
 GROUP BY window_start, window_end;
 ";
 
@@ -98,7 +99,10 @@ async fn read(mut client: Client, enough: &watch::Sender<usize>) -> (Vec<String>
             }
             Some(Ok(Message::Close(frame))) => return (starts, frame.map(|f| f.code.into())),
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return (starts, None),
+            end => {
+                println!("a connection ended after {} windows: {end:?}", starts.len());
+                return (starts, None);
+            }
         }
     }
 }
@@ -121,7 +125,8 @@ fn a_thousand_clients_get_every_result_whatever_a_hundred_stalled_ones_do() {
             join_all(reads).await
         };
         let stopping = async {
-            reached.wait_for(|clients| *clients == CLIENTS - STALLED).await.unwrap();
+            let all = reached.wait_for(|clients| *clients == CLIENTS - STALLED);
+            timeout(PATIENCE, all).await.expect("every client gets its windows").unwrap();
             assert_eq!(
                 metric(&serving.http, "connections"),
                 CLIENTS as u64,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 
-use super::{Serving, block_on, next};
+use super::{Serving, block_on, free_port, next};
 use crate::command;
 
 /// Numbers as they come, and all of them again for whoever connects.
@@ -13,7 +13,7 @@ WITH ('connector' = 'datagen', 'rows-per-second' = '500', 'fields.n.kind' = 'seq
       'fields.n.end' = '1000000');
 
 CREATE TABLE served (n BIGINT, ts TIMESTAMP(3))
-WITH ('connector' = 'websocket', 'port' = '0', 'snapshot.rows' = '100000', 'token' = 'between-the-two');
+WITH ('connector' = 'websocket', 'port' = '${PORT}', 'snapshot.rows' = '100000', 'token' = 'between-the-two');
 
 INSERT INTO served SELECT n, ts FROM numbers;
 ";
@@ -32,7 +32,8 @@ INSERT INTO squares SELECT n, n * n, `connection` FROM feed;
 fn a_job_reads_what_another_serves_and_reads_on_when_that_is_restarted() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let job = |n: usize, sql: &str| command::file(folders[n].path(), "job.sql", sql);
-    let mut served = Serving::start(folders[0].path(), &job(0, SERVED), &[]);
+    let port = free_port();
+    let mut served = Serving::start(folders[0].path(), &job(0, SERVED), &[("PORT", &port)]);
     let reading = Serving::start(folders[1].path(), &job(1, READ), &[("FEED", &served.stream)]);
     block_on(async {
         let (mut client, _) = connect_async(&reading.stream).await.unwrap();
@@ -42,9 +43,7 @@ fn a_job_reads_what_another_serves_and_reads_on_when_that_is_restarted() {
         }
         served.running.signal("TERM");
         served.running.wait();
-        let port = served.stream.split([':', '/']).nth(4).unwrap();
-        let again = job(2, &SERVED.replace("'port' = '0'", &format!("'port' = '{port}'")));
-        let _served = Serving::start(folders[2].path(), &again, &[]);
+        let _served = Serving::start(folders[2].path(), &job(2, SERVED), &[("PORT", &port)]);
         let second = loop {
             let row: Value = next(&mut client).await.expect("the reading job runs");
             if row["connection"] == json!(2) {

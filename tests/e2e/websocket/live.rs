@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 
 use super::browser::{Browser, Page};
-use super::{Client, Serving, block_on, next};
+use super::{Client, Serving, block_on, free_port, next};
 
 /// So many windows of each shop are to be seen before the page is looked at.
 const WINDOWS: usize = 5;
@@ -80,7 +80,8 @@ fn the_page_plots_what_a_client_hears_and_comes_back_when_the_job_does() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let job = example("live.sql");
-        let mut serving = Serving::start(folder.path(), &job, &[("PORT", "0")]);
+        let port = free_port();
+        let mut serving = Serving::start(folder.path(), &job, &[("PORT", &port)]);
         let (mut client, _) = connect_async(&serving.stream).await.unwrap();
         let mut browser = Browser::start(folder.path()).await;
         let file = format!("file://{}?url={}", example("index.html").display(), serving.stream);
@@ -103,9 +104,8 @@ fn the_page_plots_what_a_client_hears_and_comes_back_when_the_job_does() {
         let lost = "state.className === 'lost' && state.textContent.includes('the job has ended')";
         browser.until(&page, lost).await;
         let newest = plotted(&mut browser, &page).await.into_keys().next_back().unwrap().0;
-        let port = serving.stream.split([':', '/']).nth(4).unwrap();
         let again = tempfile::tempdir().unwrap();
-        let _serving = Serving::start(again.path(), &job, &[("PORT", port)]);
+        let _serving = Serving::start(again.path(), &job, &[("PORT", &port)]);
         let newer = format!(
             "[...document.querySelectorAll('#plot circle')].some((point) => point.dataset.window > '{newest}')"
         );

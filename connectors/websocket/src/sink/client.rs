@@ -26,6 +26,7 @@ const INTERNAL_ERROR: u16 = 1011;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     /// Nothing more comes for the client.
     Ended(End),
@@ -60,7 +61,7 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
         over = slowness(&queue) => over,
     };
     stream.leave(&lane, &queue);
-    let frame = match &over {
+    let frame = match over {
         Over::Gone => return,
         Over::Ended(End::Job) => close_frame(GOING_AWAY, "the job has ended"),
         Over::Silent => close_frame(GOING_AWAY, "no answer to pings"),
@@ -69,15 +70,14 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
             close_frame(TRY_AGAIN_LATER, "too slow: more was waiting than may")
         }
     };
-    // A job that ends waits a while for its clients, so one that is still reading gets the frame when it comes to
-    // it. The others may not want even this in time: then the connection is simply cut.
-    let sent = match over {
-        Over::Ended(End::Job) => out.send(frame).await.is_ok(),
-        _ => timeout(CLOSING, out.send(frame)).await.is_ok_and(|sent| sent.is_ok()),
-    };
-    if sent {
-        let answer = async { while let Some(Ok(_)) = incoming.next().await {} };
-        let _ = timeout(CLOSING, answer).await;
+    let closing = close(&mut out, &mut incoming, frame);
+    if over == Over::Ended(End::Job) {
+        // The server waits a while for its clients. One that lags has all of this while: a connection that is cut
+        // with something of the client's unread loses what is still under way to it.
+        closing.await;
+    } else {
+        // Where even this is not taken in time, the connection is simply cut.
+        let _ = timeout(CLOSING, closing).await;
     }
 }
 
@@ -156,4 +156,14 @@ async fn slowness(queue: &Arc<Queue>) -> Over {
 
 fn close_frame(code: u16, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+}
+
+async fn close(
+    out: &mut SplitSink<WebSocket, Message>,
+    incoming: &mut SplitStream<WebSocket>,
+    frame: Message,
+) {
+    if out.send(frame).await.is_ok() {
+        while let Some(Ok(_)) = incoming.next().await {}
+    }
 }

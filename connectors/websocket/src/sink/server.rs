@@ -29,7 +29,7 @@ use super::stream::{Stream, StreamSettings};
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What the kernel holds for one client: without a bound it is megabytes for each that has stalled.
-const SEND_BUFFER_BYTES: u32 = 256 << 10;
+const SEND_BUFFER_BYTES: u32 = 64 << 10;
 
 /// How many clients may knock at once.
 const BACKLOG: u32 = 1024;
