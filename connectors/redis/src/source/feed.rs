@@ -76,6 +76,14 @@ impl Feed {
     /// The server was away, and may have lost something.
     pub fn reconnected(&mut self) {
         self.checked = None;
+        if let Some(member) = &mut self.member {
+            member.reconnected();
+        }
+    }
+
+    /// Whether Redis keeps account of what it has sent.
+    pub fn is_member(&self) -> bool {
+        self.member.is_some()
     }
 
     pub fn is_check_due(&self) -> bool {
@@ -167,11 +175,12 @@ impl Feed {
     ) -> RedisResult<()> {
         let Some(member) = &mut self.member else { return Ok(()) };
         let Some(found) = member.step(node, &self.lane.key, count)? else { return Ok(()) };
-        if found.gone > 0
-            && let Err(error) = start::policy(config, &self.lane.key).gone(found.gone as u64)
-        {
-            self.fail(error);
-            return Ok(());
+        if found.gone > 0 {
+            if let Err(error) = start::policy(config, &self.lane.key).gone(found.gone as u64) {
+                self.fail(error);
+                return Ok(());
+            }
+            member.acknowledge(node, &self.lane.key, &found.told)?;
         }
         self.put(found.entries, found.claimed);
         Ok(())
@@ -181,8 +190,8 @@ impl Feed {
     ///
     /// # Errors
     /// What Redis answers instead.
-    pub fn make_group(&self, node: &mut redis::Connection, from: &str) -> RedisResult<()> {
-        match &self.member {
+    pub fn make_group(&mut self, node: &mut redis::Connection, from: &str) -> RedisResult<()> {
+        match &mut self.member {
             Some(member) => member.make_group(node, &self.lane.key, from),
             None => Ok(()),
         }
@@ -228,7 +237,7 @@ impl Feed {
             let count = self.place.count.map(|count| count + entries.len() as u64);
             behind = Place { at: last, count: count.filter(|_| self.member.is_none()) };
         }
-        match &self.member {
+        match &mut self.member {
             None => self.place = behind,
             Some(member) => {
                 member.took((0..entries.len()).map(|index| entries.id(index)), claimed);

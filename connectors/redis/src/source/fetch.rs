@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use parking_lot::Mutex;
@@ -70,6 +70,7 @@ impl Fetcher {
             shared: shared.clone(),
             feeds: Vec::new(),
             connection: None,
+            lost: None,
             state: State::Unknown,
             entry_bytes: ENTRY_BYTES,
             regroups: false,
@@ -105,6 +106,8 @@ struct Work {
     shared: Arc<Shared>,
     feeds: Vec<Feed>,
     connection: Option<Connection>,
+    /// When the connection before was.
+    lost: Option<Instant>,
     state: State,
     /// How long an entry is, as far as the last answers tell.
     entry_bytes: usize,
@@ -142,6 +145,7 @@ impl Work {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
+                self.outlast();
                 self.feeds.iter_mut().for_each(Feed::reconnected);
                 Connection::open(&self.config.client)?
             }
@@ -188,6 +192,22 @@ impl Work {
         Ok(())
     }
 
+    /// Waits until Redis holds no answer back any more for the connection before: what it would send there
+    /// is pending by then, and found.
+    fn outlast(&mut self) {
+        let Some(lost) = self.lost.take() else { return };
+        if !self.feeds.iter().any(Feed::is_member) {
+            return;
+        }
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let left = (2 * BLOCK).saturating_sub(lost.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            self.shared.bell.wait(left);
+        }
+    }
+
     fn answered(&mut self) {
         if self.state == State::Up {
             return;
@@ -202,6 +222,7 @@ impl Work {
 
     fn failed(&mut self, error: &RedisError) {
         self.connection = None;
+        self.lost = Some(Instant::now());
         let what = || format!("redis source {} at {}", self.name, self.config.client.place());
         let failure = Failure::of(error);
         if failure == Failure::NoGroup && self.config.out_of_range != OutOfRange::Fail {
@@ -242,7 +263,7 @@ fn prepare(
 ) -> RedisResult<()> {
     if regroups {
         let from = if config.out_of_range == OutOfRange::Latest { "$" } else { "0" };
-        active.iter().try_for_each(|feed| feed.make_group(node, from))?;
+        active.iter_mut().try_for_each(|feed| feed.make_group(node, from))?;
     }
     check(node, config, active)?;
     for feed in active.iter_mut() {

@@ -1,5 +1,8 @@
 //! Reading one stream as a consumer of a group. First what the consumer has got before and not acknowledged,
 //! then what dead consumers left, then new entries; of each, in the order of ids. See [`super::pending`].
+//!
+//! Redis counts entries as got when it sends them. Where a connection breaks, nobody knows what was under way,
+//! so before anything else is got, what is pending behind the last entry that arrived is read again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +30,16 @@ pub(crate) struct Member {
     pub pending: Arc<Pending>,
     /// What the checkpoint holds that the reader began with.
     restored: Position,
+    /// The last entry that arrived: of its own; of those taken over in this pass.
+    arrived: Arrived,
     phase: Phase,
     next_claim: Instant,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrived {
+    own: EntryId,
+    claimed: EntryId,
 }
 
 /// What is read next.
@@ -42,6 +53,10 @@ enum Phase {
     Claiming(EntryId),
     /// What nobody has got.
     New,
+    /// What was under way to the consumer when a connection broke, behind this entry.
+    OwnAgain(EntryId),
+    /// What it was taking over then, behind this entry; from the other one on it goes on.
+    ClaimedAgain(EntryId, EntryId),
 }
 
 /// What a command has brought.
@@ -51,6 +66,8 @@ pub(crate) struct Found {
     pub claimed: bool,
     /// So many are pending and not in the stream any more.
     pub gone: usize,
+    /// Those of them that are still to be acknowledged, once they are told of.
+    pub told: Vec<EntryId>,
 }
 
 impl Member {
@@ -63,7 +80,18 @@ impl Member {
     ) -> Self {
         let phase = Phase::Own(EntryId::ZERO);
         let next_claim = Instant::now();
-        Self { group, consumer, claim_after, pending, restored, phase, next_claim }
+        let arrived = Arrived::default();
+        Self { group, consumer, claim_after, pending, restored, arrived, phase, next_claim }
+    }
+
+    /// The connection is a new one: what was under way by the one before has not arrived, and is pending.
+    pub fn reconnected(&mut self) {
+        self.phase = match self.phase {
+            Phase::New => Phase::OwnAgain(self.arrived.own),
+            Phase::Claiming(from) => Phase::ClaimedAgain(self.arrived.claimed, from),
+            // What is read by its id comes again.
+            phase => phase,
+        };
     }
 
     /// Who takes over what others left.
@@ -72,8 +100,9 @@ impl Member {
     }
 
     /// What was found is among what is pending.
-    pub fn took(&self, ids: impl Iterator<Item = EntryId>, claimed: bool) {
-        self.pending.got(ids, claimed);
+    pub fn took(&mut self, ids: impl Iterator<Item = EntryId>, claimed: bool) {
+        let arrived = if claimed { &mut self.arrived.claimed } else { &mut self.arrived.own };
+        self.pending.got(ids.inspect(|id| *arrived = *id), claimed);
         if claimed && self.phase == Phase::New {
             self.pending.fetched();
         }
@@ -84,6 +113,7 @@ impl Member {
         if self.phase == Phase::New && Instant::now() >= self.next_claim {
             self.claim_later();
             if self.pending.may_claim(self.claim_after) {
+                self.arrived.claimed = EntryId::ZERO;
                 self.phase = Phase::Claiming(EntryId::ZERO);
             }
         }
@@ -132,11 +162,27 @@ impl Member {
             }
             Phase::Claiming(from) => self.claim(node, key, from).map(Some),
             Phase::New => Ok(None),
+            Phase::OwnAgain(behind) => {
+                let held = EntryId::ZERO;
+                let (found, last) = self.before(node, key, (behind, held, count), false)?;
+                self.phase = last.map_or(Phase::New, Phase::OwnAgain);
+                Ok(Some(found))
+            }
+            Phase::ClaimedAgain(behind, from) => {
+                let held = EntryId::ZERO;
+                let (found, last) = self.before(node, key, (behind, held, count), true)?;
+                self.phase = match last {
+                    // A pass goes on in the order of ids.
+                    Some(last) => Phase::ClaimedAgain(last, from.max(last.next())),
+                    None => Phase::Claiming(from),
+                };
+                Ok(Some(found))
+            }
         }
     }
 
     /// What one of the two consumers got before, behind `behind`. What the checkpoint holds, up to `held`,
-    /// is acknowledged, and what is in the stream no more.
+    /// is acknowledged.
     fn before(
         &self,
         node: &mut redis::Connection,
@@ -152,11 +198,27 @@ impl Member {
         let gone = entries.add(only(send(node, &command)?)).map_err(wrong)?;
         let last = entries.last_id().max(gone.last().copied());
         let known = entries.up_to(held);
-        let lost = gone.iter().filter(|id| **id > held).count();
-        let ids = (0..known).map(|index| entries.id(index)).chain(gone).collect::<Vec<_>>();
-        acknowledge(node, key, &self.group, &ids)?;
+        let (read, told): (Vec<EntryId>, _) = gone.into_iter().partition(|id| *id <= held);
+        let ids = (0..known).map(|index| entries.id(index)).chain(read).collect::<Vec<_>>();
+        self.acknowledge(node, key, &ids)?;
         entries.skip(known);
-        Ok((Found { entries, claimed, gone: lost }, last))
+        Ok((Found { entries, claimed, gone: told.len(), told }, last))
+    }
+
+    /// Acknowledges entries.
+    ///
+    /// # Errors
+    /// What Redis answers instead.
+    pub fn acknowledge(
+        &self,
+        node: &mut redis::Connection,
+        key: &str,
+        ids: &[EntryId],
+    ) -> RedisResult<()> {
+        for command in acknowledgements(key, &self.group, ids) {
+            send(node, &command)?;
+        }
+        Ok(())
     }
 
     /// Takes over what others have held for long, from `from` on.
@@ -169,7 +231,12 @@ impl Member {
         self.claim_later();
         if !self.pending.may_claim(self.claim_after) {
             self.phase = Phase::New;
-            return Ok(Found { entries: Entries::default(), claimed: true, gone: 0 });
+            return Ok(Found {
+                entries: Entries::default(),
+                claimed: true,
+                gone: 0,
+                told: Vec::new(),
+            });
         }
         let mut command = redis::cmd("XAUTOCLAIM");
         command.arg(key).arg(&self.group).arg(self.claimer());
@@ -192,7 +259,8 @@ impl Member {
             Some(next) if next > EntryId::ZERO => Phase::Claiming(next),
             _ => Phase::New,
         };
-        Ok(Found { entries, claimed: true, gone })
+        // What is gone, Redis has taken off the list by itself.
+        Ok(Found { entries, claimed: true, gone, told: Vec::new() })
     }
 
     /// The command that reads what nobody has got, without its arguments.
@@ -207,34 +275,19 @@ impl Member {
     /// # Errors
     /// What Redis answers instead.
     pub fn make_group(
-        &self,
+        &mut self,
         node: &mut redis::Connection,
         key: &str,
         from: &str,
     ) -> RedisResult<()> {
         let mut command = redis::cmd("XGROUP");
         command.arg("CREATE").arg(key).arg(&self.group).arg(from).arg("MKSTREAM");
+        self.arrived.own = EntryId::ZERO;
         match send(node, &command) {
             Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
             _ => Ok(()),
         }
     }
-}
-
-/// Acknowledges entries.
-///
-/// # Errors
-/// What Redis answers instead.
-fn acknowledge(
-    node: &mut redis::Connection,
-    key: &str,
-    group: &str,
-    ids: &[EntryId],
-) -> RedisResult<()> {
-    for command in acknowledgements(key, group, ids) {
-        send(node, &command)?;
-    }
-    Ok(())
 }
 
 /// The commands that acknowledge entries.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 use tidemill_core::source::{Offset, Read, Source, SplitReader};
 
+use super::proxy::Proxy;
 use super::server::{PATIENCE, Stream, open, read, refused, source};
 use crate::source::RedisStreamSource;
 
@@ -124,6 +125,36 @@ fn a_crash_while_entries_are_taken_over_loses_and_doubles_none() {
     assert_eq!(got, numbers(1..=3000));
     checkpoint(&again, &stream, reader.as_ref());
     assert_eq!(pending(&stream), 0);
+}
+
+/// What is read by a connection that breaks again and again while answers are under way.
+fn read_by_cut_connections(stream: &Stream, part: &'static str, count: usize) -> Vec<i64> {
+    let proxy = Proxy::cutting(&stream.url, part, 3);
+    let source = member(stream, &[("url", &proxy.url)]);
+    let mut reader = open(&source, stream, None);
+    let got = read(reader.as_mut(), count).unwrap().numbers();
+    assert!(proxy.has_cut_all(), "too few answers were cut off");
+    checkpoint(&source, stream, reader.as_ref());
+    assert_eq!(pending(stream), 0, "nothing is left that nobody will read");
+    got
+}
+
+#[test]
+fn new_entries_whose_answer_is_lost_come_all_the_same() {
+    let stream = Stream::new();
+    stream.add_numbers(1..=50_000);
+    let got = read_by_cut_connections(&stream, "\r\n>\r\n", 50_000);
+    assert_eq!(got, numbers(1..=50_000), "in order, each once");
+}
+
+#[test]
+fn entries_that_are_taken_over_with_an_answer_that_is_lost_come_all_the_same() {
+    let stream = Stream::new();
+    stream.add_numbers(1..=10_000);
+    stream.run::<()>("XGROUP CREATE KEY g 0");
+    lose(&stream, 10_000);
+    let got = read_by_cut_connections(&stream, "XAUTOCLAIM", 10_000);
+    assert_eq!(got, numbers(1..=10_000), "in order, each once");
 }
 
 #[test]

@@ -3,5 +3,6 @@
 mod group;
 mod modes;
 mod outages;
+mod proxy;
 mod records;
 pub(crate) mod server;

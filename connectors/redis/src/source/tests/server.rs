@@ -176,6 +176,7 @@ pub fn context() -> ReaderContext {
         clock: Arc::new(SystemClock::default()),
         job: "job".into(),
         discovered: false,
+        checkpointed: true,
     }
 }
 
