@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::ws::Message;
+use bytes::Bytes;
 
 /// In what form a client gets rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,5 +33,14 @@ pub(crate) fn size(message: &Message) -> usize {
         Message::Text(text) => text.len(),
         Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
         Message::Close(_) => 0,
+    }
+}
+
+/// The same message in memory of its own: messages of a batch share theirs, and any of them keeps all of it.
+pub(crate) fn copy(message: &Message) -> Message {
+    match message {
+        Message::Text(text) => Message::Text(text.as_str().into()),
+        Message::Binary(bytes) => Message::Binary(Bytes::copy_from_slice(bytes)),
+        other => other.clone(),
     }
 }

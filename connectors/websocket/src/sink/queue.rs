@@ -1,7 +1,8 @@
 //! What waits for one client.
 //!
 //! Invariant: at most as many messages and bytes as allowed; but a client that has taken everything that
-//! came before gets the next batch whole, whatever its size: it is not slow.
+//! came before gets the next batch whole, whatever its size: it is not slow. The memory
+//! that messages hold is their own, or that of batches of which all that follows waits too.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::SlowClient;
-use super::parcel::{Parcel, size};
+use super::parcel::{Parcel, copy, size};
 
 /// How much may wait for one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,9 @@ impl State {
                     self.pop_newest();
                     (dropped, left) = (dropped + 1, left - 1);
                 }
+                if dropped > 0 && left > 0 {
+                    self.detach_newest();
+                }
             }
             SlowClient::Disconnect => {
                 dropped = self.messages;
@@ -171,6 +175,14 @@ impl State {
             self.parcels.pop_back();
         }
         self.forget(&message);
+    }
+
+    /// What is left of a batch that was cut no longer holds the memory of the whole batch: there may be as many
+    /// such batches as messages.
+    fn detach_newest(&mut self) {
+        let Some((parcel, range)) = self.parcels.back_mut() else { return };
+        *parcel = parcel[range.clone()].iter().map(copy).collect();
+        *range = 0..parcel.len();
     }
 
     fn forget(&mut self, message: &Message) {

@@ -22,7 +22,7 @@ use super::access::Origins;
 use super::encode::Encodings;
 use super::history::History;
 use super::inbox::Inbox;
-use super::parcel::{Form, Lane, Parcel};
+use super::parcel::{Form, Lane, Parcel, copy};
 use super::queue::{End, Limits, Queue};
 use crate::secret::Token;
 
@@ -282,7 +282,8 @@ impl<'a> Parcels<'a> {
         if lane.form == Form::Rows {
             let rows = rows.clone();
             let whole = self.whole(Form::Rows, encodings)?;
-            return Ok(rows.iter().map(|row| whole[*row as usize].clone()).collect());
+            // A few messages that wait must not keep the memory of all.
+            return Ok(rows.iter().map(|row| copy(&whole[*row as usize])).collect());
         }
         let rows = take_record_batch(self.rows, &UInt32Array::from(rows.clone()))?;
         encodings.parcel(&rows, lane.form)
@@ -294,5 +295,91 @@ impl<'a> Parcels<'a> {
             return Ok(parcel.clone());
         }
         Ok(parcel.insert(encodings.parcel(self.rows, form)?).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use axum::extract::ws::Message;
+
+    use super::super::parcel::size;
+    use super::super::queue::Next;
+    use super::*;
+
+    const KEYS: i64 = 256;
+    const ROWS: i64 = 8192;
+
+    fn rows(numbers: Range<i64>) -> RecordBatch {
+        let keys = Int64Array::from_iter_values(numbers.clone().map(|n| n % KEYS));
+        let columns: [ArrayRef; 2] =
+            [Arc::new(keys), Arc::new(Int64Array::from_iter_values(numbers))];
+        RecordBatch::try_from_iter(["key", "n"].into_iter().zip(columns)).unwrap()
+    }
+
+    fn stream(limits: Limits, slow: SlowClient) -> Stream {
+        let settings = StreamSettings {
+            schema: rows(0..1).schema(),
+            form: Form::Rows,
+            json: JsonFormat::default(),
+            key: vec![0],
+            upsert: Vec::new(),
+            snapshot_rows: 0,
+            limits,
+            slow,
+            ping_every: Duration::from_secs(1),
+            origins: Origins::Loopback,
+            token: None,
+            connections_max: 1,
+        };
+        Stream::new("s", settings).unwrap()
+    }
+
+    fn join(stream: &Stream, key: Option<&str>) -> Arc<Queue> {
+        let key = key.map(|key| stream.key(&[key.to_owned()]).unwrap());
+        stream.join(&Lane { form: Form::Rows, key }).unwrap().1
+    }
+
+    fn waiting(queue: &Queue) -> Vec<Message> {
+        let next = || match queue.next() {
+            Next::Message(message) => Some(message),
+            _ => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// How much memory messages, and nobody else, keep from being freed: the last of a shared block counts it.
+    fn held(messages: Vec<Message>) -> usize {
+        let memory = |message: Message| message.into_data().try_into_mut().ok();
+        messages.into_iter().rev().filter_map(memory).map(|memory| memory.capacity()).sum()
+    }
+
+    #[test]
+    fn a_stalled_client_of_one_key_holds_its_own_rows_and_not_those_of_all_keys() {
+        let stream = stream(Limits::default(), SlowClient::DropOldest);
+        let queue = join(&stream, Some("7"));
+        for batch in 0..4 {
+            stream.deliver(&rows(batch * ROWS..(batch + 1) * ROWS)).unwrap();
+        }
+        let messages = waiting(&queue);
+        assert_eq!(messages.len() as i64, 4 * ROWS / KEYS);
+        let bytes: usize = messages.iter().map(size).sum();
+        assert_eq!(held(messages), bytes);
+    }
+
+    #[test]
+    fn what_a_full_queue_keeps_of_a_batch_does_not_hold_the_rest_of_it() {
+        let stream = stream(Limits { messages: 4, bytes: 1 << 20 }, SlowClient::DropNewest);
+        let queue = join(&stream, None);
+        stream.deliver(&rows(0..4)).unwrap();
+        for batch in 1..5 {
+            assert!(matches!(queue.next(), Next::Message(_)));
+            stream.deliver(&rows(batch * ROWS..(batch + 1) * ROWS)).unwrap();
+        }
+        let messages = waiting(&queue);
+        let bytes: usize = messages.iter().map(size).sum();
+        assert_eq!((messages.len(), held(messages)), (4, bytes));
     }
 }
