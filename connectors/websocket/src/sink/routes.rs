@@ -144,6 +144,8 @@ async fn subscribe(
     };
     upgrade
         .max_message_size(MESSAGE_BYTES_MAX)
+        // Room for a frame is made when its length is read.
+        .max_frame_size(MESSAGE_BYTES_MAX)
         .read_buffer_size(SOCKET_BUFFER_BYTES)
         .write_buffer_size(SOCKET_BUFFER_BYTES)
         .on_upgrade(move |socket| client::serve(socket, seat, lane))

@@ -1,6 +1,7 @@
 //! Tests of streams: real clients over real sockets.
 
 mod access;
+mod hostile;
 mod rows;
 mod servers;
 mod slow;
