@@ -79,7 +79,8 @@ pub trait Sink: Send + Sync {
     /// time they stage returns [`Delivered`].
     fn committer(&self, context: &SinkContext) -> Result<Box<dyn SinkCommitter>>;
 
-    /// One line for `explain`: the connector and where it writes, without secrets.
+    /// One line for `explain`: the connector and where it writes, without secrets. What was staged is given
+    /// only to a committer of a sink whose first word is the same.
     fn describe(&self) -> String;
 }
 

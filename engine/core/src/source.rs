@@ -82,7 +82,8 @@ pub trait Source: Send + Sync {
     /// source with nobody to tell returns `Ok(())`.
     fn checkpointed(&self, epoch: Epoch, offsets: &[(SplitId, Offset)]) -> Result<()>;
 
-    /// One line for `explain`: the connector and what it reads, without secrets.
+    /// One line for `explain`: the connector and what it reads, without secrets. Offsets of a checkpoint
+    /// are given only to a source whose first word is the same.
     fn describe(&self) -> String;
 }
 
@@ -98,6 +99,8 @@ pub struct ReaderContext {
     /// The split was not there when the job first started: it begins at its beginning, wherever the
     /// source was told to start.
     pub discovered: bool,
+    /// Whether the job makes checkpoints.
+    pub checkpointed: bool,
 }
 
 /// Reads one split, in order, on one thread.

@@ -85,9 +85,15 @@ pub fn context(shard: usize, shards: usize) -> OperatorContext {
     OperatorContext { node, shard, shards, key_groups, clock, checkpointed: true }
 }
 
-/// What a reader gets in a job called `test`, with nobody to wake.
+/// What a reader gets in a job called `test` with checkpoints, with nobody to wake.
 pub fn reader_context(clock: Arc<dyn Clock>) -> ReaderContext {
-    ReaderContext { waker: Waker::noop().clone(), clock, job: "test".into(), discovered: false }
+    ReaderContext {
+        waker: Waker::noop().clone(),
+        clock,
+        job: "test".into(),
+        discovered: false,
+        checkpointed: true,
+    }
 }
 
 /// What the writer of shard `shard` gets in a job called `test` with checkpoints, whose sink is

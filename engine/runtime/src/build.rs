@@ -273,6 +273,7 @@ impl Builder<'_> {
             clock: self.settings.clock.clone(),
             job: self.settings.name.as_str().into(),
             discovered: false,
+            checkpointed: self.settings.checkpoints.is_some(),
         }
     }
 

@@ -285,6 +285,7 @@ pub fn context() -> ReaderContext {
         clock: Arc::new(SystemClock::default()),
         job: "test".into(),
         discovered: false,
+        checkpointed: true,
     }
 }
 
