@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
-use tidemill_core::table::{ConnectorFactory, TableSpec};
+use tidemill_core::table::{ConnectorFactory, GroupLag, TableSpec};
 use tidemill_core::{Error, Result};
 use tidemill_kafka::KafkaFactory;
 use tidemill_redis::RedisStreamFactory;
@@ -39,6 +39,12 @@ pub(super) fn sink(table: &BusTable<'_>) -> Result<Arc<dyn Sink>> {
     let delegate = Delegate::new(table, false)?;
     let sink = delegate.factory.sink(&delegate.table).map_err(same::in_words_of_the_bus)?;
     Ok(Arc::new(SameSink::new(sink, delegate.agreement)))
+}
+
+/// How far a job is behind. Errors as for [`source`].
+pub(super) fn lag(table: &BusTable<'_>, job: &str) -> Result<Option<GroupLag>> {
+    let Delegate { factory, table, .. } = Delegate::new(table, true)?;
+    factory.lag(&table, job).map_err(same::in_words_of_the_bus)
 }
 
 impl Delegate {

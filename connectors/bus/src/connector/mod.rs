@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tidemill_core::Result;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
-use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
+use tidemill_core::table::{ConnectorFactory, GroupLag, OptionSpec, TableSpec};
 
 use self::options::BusTable;
 use self::sink::MemoryBusSink;
@@ -64,6 +64,15 @@ impl ConnectorFactory for BusFactory {
         match &parsed.address.kind {
             Kind::Memory { .. } => Ok(Arc::new(MemoryBusSink::of_table(&parsed)?)),
             _ => delegate::sink(&parsed),
+        }
+    }
+
+    fn lag(&self, table: &TableSpec, job: &str) -> Result<Option<GroupLag>> {
+        let parsed = BusTable::parse(table)?;
+        match &parsed.address.kind {
+            // A bus in memory is seen by its own process alone.
+            Kind::Memory { .. } => Ok(None),
+            _ => delegate::lag(&parsed, job),
         }
     }
 }

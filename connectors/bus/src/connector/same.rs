@@ -159,8 +159,9 @@ impl Source for SameSource {
         self.source.checkpointed(epoch, offsets)
     }
 
+    /// In the connector's words: its offsets are the same with and without the bus.
     fn describe(&self) -> String {
-        format!("bus {}", self.source.describe())
+        self.source.describe()
     }
 }
 
@@ -244,7 +245,8 @@ impl Sink for SameSink {
         self.sink.committer(context).map_err(in_words_of_the_bus)
     }
 
+    /// In the connector's words: what it stages is the same with and without the bus.
     fn describe(&self) -> String {
-        format!("bus {}", self.sink.describe())
+        self.sink.describe()
     }
 }

@@ -1,7 +1,7 @@
 //! Topics of a bus in memory as a source: every partition is a split.
 //!
-//! What a checkpoint does not hold yet must stay in the bus, so that it can be read again: once there are
-//! checkpoints they say what may go, and before the first of them the reader does.
+//! What a checkpoint does not hold yet must stay in the bus, so that it can be read again: in a job with
+//! checkpoints they say what may go, and before the first of them nothing may; in one without, the reader does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,8 +102,9 @@ impl MemoryBusSource {
     }
 }
 
+/// Called so by no other bus: an offset in memory means nothing on a broker.
 fn name((topic, partition): &Split) -> SplitId {
-    SplitId::new(format!("{topic}/{partition}"))
+    SplitId::new(format!("memory/{topic}/{partition}"))
 }
 
 /// The next event, and behind which the source ends: `42`, or `42..100`.
@@ -166,7 +167,7 @@ impl Source for MemoryBusSource {
             log.hold(Holder::Reader(reader), position.next);
             Ok::<_, Error>((reader, position))
         })?;
-        let is_checkpointed = restored.is_some();
+        let is_checkpointed = context.checkpointed;
         self.holds.lock().insert(id.clone(), Hold { reader, is_checkpointed });
         Ok(Box::new(Reader {
             bus: self.bus.clone(),
@@ -189,11 +190,10 @@ impl Source for MemoryBusSource {
         let group = self.group();
         for (id, offset) in offsets {
             let (split, position) = (self.split(id)?, Position::parse(offset)?);
-            let mut holds = self.holds.lock();
+            let holds = self.holds.lock();
             self.bus.with(|state| {
                 state.commit(&group, &split, position.next);
-                if let Some(hold) = holds.get_mut(id) {
-                    hold.is_checkpointed = true;
+                if let Some(hold) = holds.get(id) {
                     state.log(&split).hold(Holder::Reader(hold.reader), position.next);
                     state.wake_publishers();
                 }

@@ -280,27 +280,74 @@ fn an_epoch_in_memory_is_visible_once_and_not_before_its_commit() {
 
 #[test]
 fn a_job_holds_publishers_up_until_a_checkpoint_has_what_it_read() {
-    let topic = unique("bus-hold");
-    let bus = format!("memory://{topic}?partitions=1&capacity=2");
-    let source = BusFactory.source(&orders(&bus, &topic, &[])).unwrap();
-    let split = SplitId::new(format!("{topic}/0"));
-    let context = reader_context(Arc::new(SystemClock::default()));
-    let mut reader = source.open(&split, None, &context).unwrap();
-    let published = connect(&bus).unwrap();
-    let publish = || {
-        use futures::FutureExt as _;
-        published.publish(&topic, Event::new(r#"{"n":1}"#)).now_or_never().is_some()
-    };
-    assert!(publish() && publish() && !publish());
-    assert!(matches!(reader.read(10).unwrap(), Read::Batch(_)));
-    assert!(publish() && publish(), "there are no checkpoints: what is read may go");
-    assert!(matches!(reader.read(10).unwrap(), Read::Batch(_)));
-    source.checkpointed(1, &[(split.clone(), reader.offset())]).unwrap();
-    assert!(publish() && publish());
-    assert!(matches!(reader.read(10).unwrap(), Read::Batch(_)));
-    assert!(!publish(), "a crash would read it again");
-    source.checkpointed(2, &[(split, reader.offset())]).unwrap();
-    assert!(publish());
+    for checkpointed in [true, false] {
+        let topic = unique("bus-hold");
+        let bus = format!("memory://{topic}?partitions=1&capacity=2");
+        let source = BusFactory.source(&orders(&bus, &topic, &[])).unwrap();
+        let [split] = &source.splits().unwrap()[..] else { panic!("one partition") };
+        let mut context = reader_context(Arc::new(SystemClock::default()));
+        context.checkpointed = checkpointed;
+        let mut reader = source.open(split, None, &context).unwrap();
+        let published = connect(&bus).unwrap();
+        let publish = || {
+            use futures::FutureExt as _;
+            published.publish(&topic, Event::new(r#"{"n":1}"#)).now_or_never().is_some()
+        };
+        assert!(publish() && publish() && !publish());
+        assert!(matches!(reader.read(10).unwrap(), Read::Batch(_)));
+        if !checkpointed {
+            assert!(publish() && publish(), "there are no checkpoints: what is read may go");
+            continue;
+        }
+        assert!(!publish(), "a crash before the first checkpoint would read it again");
+        for epoch in 1..4 {
+            source.checkpointed(epoch, &[(split.clone(), reader.offset())]).unwrap();
+            assert!(publish() && publish());
+            assert!(matches!(reader.read(10).unwrap(), Read::Batch(_)));
+            assert!(!publish(), "a crash would read it again");
+        }
+    }
+}
+
+#[test]
+fn a_job_is_told_apart_by_its_bus_and_not_by_the_word_bus() {
+    let brokers = std::env::var("KAFKA_BROKERS").unwrap();
+    let redis = std::env::var("REDIS_URL").unwrap();
+    let buses =
+        [("memory://m", "bus"), (&format!("kafka://{brokers}"), "kafka"), (&redis, "redis")];
+    for (bus, connector) in buses {
+        let table = orders(bus, "t", &[]);
+        let said = [
+            BusFactory.source(&table).unwrap().describe(),
+            BusFactory.sink(&table).unwrap().describe(),
+        ];
+        for said in said {
+            let word = said.split(' ').next().unwrap();
+            assert!(word.starts_with(connector), "{said}");
+        }
+    }
+    let source = BusFactory.source(&orders("memory://m", "orders", &[])).unwrap();
+    assert_eq!(source.splits().unwrap()[0].as_str(), "memory/orders/0");
+}
+
+#[test]
+fn lag_is_told_of_what_a_group_has_read_on_a_server() {
+    for (bus, topic) in buses("bus-lag") {
+        let published = connect(&bus).unwrap();
+        for n in 0..8 {
+            wait(published.publish(&topic, Event::keyed(format!("key-{n}"), "{}"))).unwrap();
+        }
+        let table = orders(&bus, &topic, &[("group", "readers")]);
+        let lag = BusFactory.lag(&table, "job").unwrap();
+        if bus.starts_with("memory") {
+            assert_eq!(lag, None);
+            continue;
+        }
+        let lag = lag.unwrap();
+        assert_eq!((lag.group.as_str(), lag.splits.len()), ("readers", 4), "{bus}");
+        assert!(lag.splits.iter().all(|split| split.split.contains(&topic)), "{lag:?}");
+        assert!(lag.splits.iter().any(|split| split.start != split.end), "{lag:?}");
+    }
 }
 
 #[test]
