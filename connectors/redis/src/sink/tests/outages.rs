@@ -99,15 +99,17 @@ fn a_server_without_enough_replicas_is_waited_for() {
 fn a_server_that_loads_its_data_is_waited_for() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let sink = strings(&server.url());
-    deliver(&sink, &[users(0..2_000, 1)]).unwrap();
+    deliver(&sink, &[users(0..20_000, 1)]).unwrap();
     server.down();
-    server.options(&["--key-load-delay", "500"]);
+    // A millisecond for every key: it does not finish before it is told to.
+    server.options(&["--key-load-delay", "1000"]);
     server.up();
     let mut writer = sink.writer(&context("job", 0, schema())).unwrap();
-    writer.write(&users(0..2_000, 2)).unwrap();
+    writer.write(&users(0..20_000, 2)).unwrap();
     until_refused(&server, "LOADING");
+    let _: () = server.ask(&["CONFIG", "SET", "key-load-delay", "0"]);
     stage(writer.as_mut(), 1).unwrap();
-    assert_eq!(server.ask::<i64>(&["GET", "k:u1999"]), 2);
+    assert_eq!(server.ask::<i64>(&["GET", "k:u19999"]), 2);
 }
 
 #[test]
