@@ -10,7 +10,7 @@ use tidemill_core::Error;
 
 use super::config::SourceConfig;
 use super::entries::Entries;
-use super::gap::{self, Place, Verdict};
+use super::gap::{self, Look, Place, Verdict};
 use super::id::EntryId;
 use super::info::{self, GroupInfo, StreamInfo};
 use super::lane::{Lane, Piece, Told};
@@ -20,6 +20,9 @@ use super::start;
 
 /// How often Redis is asked how much there is, and whether anything is gone.
 const CHECK: Duration = Duration::from_millis(200);
+
+/// After so many entries it is asked in any case.
+const RECENT_MAX: usize = 65_536;
 
 /// See the module.
 pub(crate) struct Feed {
@@ -31,6 +34,14 @@ pub(crate) struct Feed {
     checked: Option<Instant>,
     /// Where it was when Redis was asked last.
     checked_at: EntryId,
+    /// What has been read since.
+    recent: Vec<EntryId>,
+    /// No entry was trimmed unread up to there; of a group, where it was at the last look.
+    whole: Option<EntryId>,
+    /// Of a group, it could not be told at the last look whether anything is gone.
+    open: bool,
+    /// All is read; whether anything is gone is to be asked once more.
+    ending: bool,
     /// The last answer held nothing of it.
     quiet: bool,
     done: bool,
@@ -48,11 +59,15 @@ impl Feed {
     ) -> Self {
         Self {
             lane,
-            place: Place { at: position.at, count: position.count },
+            place: position.place(),
             stop: position.stop,
             info,
             checked: None,
             checked_at: position.at,
+            recent: Vec::new(),
+            whole: member.is_none().then_some(position.sure),
+            open: false,
+            ending: false,
             quiet: false,
             done: false,
             member,
@@ -87,7 +102,8 @@ impl Feed {
     }
 
     pub fn is_check_due(&self) -> bool {
-        self.checked.is_none_or(|checked| checked.elapsed() >= CHECK)
+        self.recent.len() >= RECENT_MAX
+            || self.checked.is_none_or(|checked| checked.elapsed() >= CHECK)
     }
 
     /// What to ask now and then.
@@ -121,19 +137,34 @@ impl Feed {
         }
         self.checked = Some(Instant::now());
         self.checked_at = self.place.at;
+        self.recent.clear();
         self.info = info;
+        if self.ending && !self.done {
+            self.done = true;
+            self.lane.end();
+        }
         Ok(())
     }
 
     fn check_position(&mut self, config: &SourceConfig, info: &StreamInfo) {
-        let verdict = gap::judge(self.place, self.checked_at, info);
+        let at = self.place.at;
+        let whole = self.whole.unwrap_or(at);
+        let look = Look { place: self.place, whole, since: self.checked_at, recent: &self.recent };
+        let mut verdict = gap::judge(look, info);
+        if self.ending {
+            verdict = verdict.at_end(at, info);
+        }
         let policy = start::policy(config, &self.lane.key);
-        match policy.go_on(verdict, self.place, self.info.added, info) {
-            Ok(place) if place != self.place => {
-                self.place = place;
-                self.put(Entries::default(), false);
+        match policy.go_on(verdict, look, self.info.added.max(info.added), info) {
+            Ok(place) => {
+                if verdict != Verdict::Open {
+                    self.whole = Some(place.at);
+                }
+                if place != self.place {
+                    self.place = place;
+                    self.put(Entries::default(), false);
+                }
             }
-            Ok(_) => {}
             Err(error) => self.fail(error),
         }
     }
@@ -142,11 +173,23 @@ impl Feed {
     fn check_group(&mut self, config: &SourceConfig, info: &StreamInfo, group: Option<GroupInfo>) {
         // It is made again before it is read.
         let Some(group) = group else { return };
-        let place = Place { at: group.delivered, count: group.read };
-        let verdict = gap::judge(place, self.checked_at, info);
-        if matches!(verdict, Verdict::Trimmed(_)) && self.place != place {
+        let whole = self.whole.replace(group.delivered).unwrap_or(group.delivered);
+        // What is read of the stream, the group's others read as well: Redis alone counts.
+        let place = Place { at: group.delivered, count: group.read, sure: whole };
+        let look = Look { whole, ..Look::first(place) };
+        let verdict = gap::judge(look, info);
+        // Of a group nothing more will be known; it is said once, as long as it goes on.
+        let open = matches!(verdict, Verdict::Open | Verdict::Doubt(None));
+        let was_open = std::mem::replace(&mut self.open, open);
+        let verdict = match verdict {
+            _ if open && was_open => Verdict::Whole,
+            Verdict::Open => Verdict::Doubt(None),
+            verdict => verdict,
+        };
+        let is_news = self.place.at != place.at || self.place.count != place.count;
+        if is_news && matches!(verdict, Verdict::Trimmed(_) | Verdict::Doubt(_)) {
             let policy = start::policy(config, &self.lane.key);
-            if let Err(error) = policy.go_on(verdict, place, info.added, info) {
+            if let Err(error) = policy.go_on(verdict, look, info.added, info) {
                 return self.fail(error);
             }
             // That is what was said; the next time it is no news.
@@ -235,10 +278,14 @@ impl Feed {
         let mut behind = self.place;
         if let Some(last) = entries.last_id() {
             let count = self.place.count.map(|count| count + entries.len() as u64);
-            behind = Place { at: last, count: count.filter(|_| self.member.is_none()) };
+            let count = count.filter(|_| self.member.is_none());
+            behind = Place { at: last, count, ..self.place };
         }
         match &mut self.member {
-            None => self.place = behind,
+            None => {
+                self.place = behind;
+                self.recent.extend((0..entries.len()).map(|index| entries.id(index)));
+            }
             Some(member) => {
                 member.took((0..entries.len()).map(|index| entries.id(index)), claimed);
                 // Of what was got before, or left by dead consumers, the end is not the stream's.
@@ -253,9 +300,10 @@ impl Feed {
         }
     }
 
+    /// All is read. Whether entries between were trimmed is asked before it is said.
     fn end(&mut self) {
-        self.done = true;
-        self.lane.end();
+        self.ending = true;
+        self.checked = None;
     }
 
     pub fn fail(&mut self, error: Error) {

@@ -238,6 +238,7 @@ impl Piece {
             Some(last) if left > 0 => Place {
                 at: self.entries.id(last),
                 count: self.behind.count.map(|count| count.saturating_sub(left)),
+                sure: self.behind.sure,
             },
             _ => self.behind,
         }

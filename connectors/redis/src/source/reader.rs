@@ -72,7 +72,7 @@ impl Reader {
         if pending.is_some() {
             // Where the group is says nothing of what this consumer has got and nobody has counted.
             let at = if from.is_some() { position.at } else { EntryId::ZERO };
-            position = Position { at, count: None, ..position };
+            position = Position { at, count: None, sure: at, ..position };
         }
         let waker = context.waker.clone();
         let lane = match position.is_at_end() {
@@ -135,12 +135,13 @@ impl SplitReader for Reader {
             return self.decode(held.taken, held.next, held.attempts + 1);
         }
         let Some(lane) = &self.lane else { return Ok(Read::End) };
-        let place = Place { at: self.position.at, count: self.position.count };
+        let place = self.position.place();
         let Took { taken, place, claimed, ended } =
             lane.take(max_rows, place, self.position.claimed)?;
         let resets = self.pending.as_ref().is_some_and(|pending| pending.resets());
         let claimed = if resets { EntryId::ZERO } else { claimed };
-        let next = Position { at: place.at, count: place.count, claimed, ..self.position };
+        let Place { at, count, sure } = place;
+        let next = Position { at, count, sure, claimed, ..self.position };
         if taken.len() > 0 {
             return self.decode(taken, next, 1);
         }
@@ -176,7 +177,7 @@ impl SplitReader for Reader {
         let added = told.added?;
         let behind = |place: Place| Some(self.behind(place.at, added.saturating_sub(place.count?)));
         Some(Lag {
-            position: behind(Place { at, count: self.position.count })?,
+            position: behind(self.position.place())?,
             committed: self.session.told(&self.stream.key).and_then(behind),
         })
     }

@@ -186,7 +186,7 @@ impl Session {
             if restored {
                 start::policy(&self.config, &stream.key).group_gone(&group)?;
             }
-            let place = Place { at: position.at, count: gap::count(position.at, &facts.info) };
+            let place = Place::sure(position.at, gap::count(position.at, &facts.info));
             let mut create = set_id("CREATE", &stream.key, &group, &place);
             create.arg("MKSTREAM");
             self.wait_for(stream, |connection| {
@@ -220,7 +220,7 @@ impl Session {
         let mut places = Vec::with_capacity(offsets.len());
         for (split, offset) in offsets {
             let position = Position::parse(&offset.0)?;
-            let place = Place { at: position.at, count: position.count };
+            let place = Place::sure(position.at, position.count);
             if self.told(split.as_str()) != Some(place) {
                 places.push((split.as_str(), place));
             }

@@ -5,7 +5,7 @@ use tidemill_core::source::Offset;
 use tidemill_core::{Error, Result};
 
 use super::config::{ReadMode, SourceConfig, StartAt, StopAt, parse_id};
-use super::gap::{self, Place, Policy};
+use super::gap::{self, Look, Place, Policy};
 use super::id::EntryId;
 use super::info::{self, GroupInfo, StreamInfo};
 use super::offset::Position;
@@ -62,16 +62,17 @@ pub(crate) fn position(
 ) -> Result<Position> {
     let restored = from.map(|offset| Position::parse(&offset.0)).transpose()?;
     let place = match &restored {
-        Some(restored) => Place { at: restored.at, count: restored.count },
+        Some(restored) => restored.place(),
         None if discovered => earliest(&facts.info),
         None => start(config, stream, facts)?,
     };
     let place = match config.mode {
         ReadMode::Positions => {
-            let verdict = gap::judge(place, place.at, &facts.info);
+            let look = Look::first(place);
+            let verdict = gap::judge(look, &facts.info);
             let policy = policy(config, &stream.key);
             // How many entries a stream had that is not there any more, nobody knows by now.
-            policy.go_on(verdict, place, place.count.unwrap_or(0), &facts.info)?
+            policy.go_on(verdict, look, place.count.unwrap_or(0), &facts.info)?
         }
         // What comes next is the group's to know.
         ReadMode::Group { .. } => place,
@@ -82,7 +83,8 @@ pub(crate) fn position(
         (Some(stop), None) => Some(end(stop, stream, facts)?),
     };
     let claimed = restored.map_or(EntryId::ZERO, |restored| restored.claimed);
-    Ok(Position { at: place.at, count: place.count, stop, claimed })
+    let Place { at, count, sure } = place;
+    Ok(Position { at, count, sure, stop, claimed })
 }
 
 /// What is to be done where entries of a stream are gone.
@@ -91,13 +93,12 @@ pub(crate) fn policy<'a>(config: &'a SourceConfig, stream: &'a str) -> Policy<'a
 }
 
 fn earliest(info: &StreamInfo) -> Place {
-    Place { at: EntryId::ZERO, count: Some(info.added.saturating_sub(info.length)) }
+    Place::sure(EntryId::ZERO, Some(info.added.saturating_sub(info.length)))
 }
 
 fn start(config: &SourceConfig, stream: &Stream, facts: &Facts) -> Result<Place> {
     let info = &facts.info;
-    let behind =
-        |at: EntryId| Place { at, count: gap::count(at, info).filter(|_| at <= info.last) };
+    let behind = |at: EntryId| Place::sure(at, gap::count(at, info).filter(|_| at <= info.last));
     Ok(match &config.start {
         StartAt::Earliest => earliest(info),
         StartAt::Latest => behind(info.last),
@@ -112,7 +113,7 @@ fn start(config: &SourceConfig, stream: &Stream, facts: &Facts) -> Result<Place>
 
 fn of_group(facts: &Facts) -> Place {
     match &facts.group {
-        Some(group) => Place { at: group.delivered, count: group.read },
+        Some(group) => Place::sure(group.delivered, group.read),
         None => earliest(&facts.info),
     }
 }

@@ -58,7 +58,8 @@ fn a_bounded_job_ends_where_it_first_said() {
     let source = source(&stream, &[BOUNDED]);
     let mut reader = open(&source, &stream, None);
     assert_eq!(read(reader.as_mut(), 2).unwrap().numbers(), [1, 2]);
-    assert_eq!(reader.offset().0, "2-0..5-0#2");
+    let offset = reader.offset().0;
+    assert!(offset.starts_with("2-0..5-0#2"), "{offset}");
     stream.add_numbers(6..=9);
     let rest = read_to_end(&source, &stream, Some(&reader.offset().0));
     assert_eq!(rest.numbers(), [3, 4, 5]);
@@ -74,7 +75,7 @@ fn what_comes_is_read_from_any_offset_in_the_same_order() {
         assert_eq!(read(reader.as_mut(), 1).unwrap().numbers(), [n]);
         offsets.push(reader.offset().0);
     }
-    assert_eq!(offsets[1000], "1000-0#1000");
+    assert!(offsets[1000].starts_with("1000-0#1000"), "{}", offsets[1000]);
     for from in [0, 1, 499, 998] {
         let mut again = open(&source(&stream, &[]), &stream, Some(&offsets[from]));
         let got = read(again.as_mut(), 1000 - from).unwrap();
