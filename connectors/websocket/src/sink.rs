@@ -13,12 +13,13 @@
 //! | `history` | the last rows, for whoever connects |
 //! | `stream`, `inbox` | from the job to the queues of the clients |
 //! | `queue`, `client` | one client: what waits for it, and its connection |
-//! | `server`, `routes`, `shared` | one server for each address of the process |
-//! | `descriptors` | whether the process may have so many connections |
+//! | `server`, `accept`, `routes`, `shared` | one server for each address of the process |
+//! | `descriptors` | how many connections the process may have |
 //!
 //! Last link of the data path. Invariant: a write only puts a batch into a bounded inbox; whatever clients
 //! do, the job does not wait for them.
 
+mod accept;
 mod access;
 mod client;
 mod descriptors;

@@ -4,7 +4,6 @@
 //! is; whoever opens the same again waits until the last is gone.
 
 use std::collections::BTreeMap;
-use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use axum::serve::ListenerExt;
 use parking_lot::Mutex;
 use tidemill_core::{Error, Result};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
+use super::accept;
 use super::descriptors;
 use super::routes;
 use super::shared::Shared;
@@ -27,6 +26,9 @@ use super::stream::{Stream, StreamSettings};
 
 /// How long clients may take for what is left for them when the job ends.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to become a client's.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// What the kernel holds for one client: without a bound it is megabytes for each that has stalled.
 const SEND_BUFFER_BYTES: u32 = 64 << 10;
@@ -74,7 +76,6 @@ impl Publication {
                 server.address
             );
         }
-        descriptors::check(settings.connections_max);
         let wanted = settings.clone();
         let publication = PUBLICATIONS.get(key, || Self::new(server, name, sink, settings))?;
         if publication.stream.settings == wanted {
@@ -88,7 +89,8 @@ impl Publication {
     }
 
     fn new(server: Arc<Server>, name: &str, sink: &str, settings: StreamSettings) -> Result<Self> {
-        let stream = Arc::new(Stream::new(sink, settings)?);
+        let connections_max = descriptors::connections(settings.connections_max);
+        let stream = Arc::new(Stream::new(sink, connections_max, settings)?);
         let (finish, finished) = mpsc::channel();
         let running = stream.clone();
         server.runtime.spawn(async move {
@@ -154,21 +156,11 @@ impl Server {
         let streams = Arc::new(Streams::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let handle = runtime.handle().clone();
-        // Results are small and wanted now.
-        let listener = listener.tap_io(|socket| {
-            if let Err(error) = socket.set_nodelay(true) {
-                tracing::debug!("a WebSocket client may get results late: {error}");
-            }
-        });
-        let serving = axum::serve(listener, routes::router(streams.clone())).into_future();
+        let serving = accept::serve(listener, routes::router(streams.clone()), HANDSHAKE);
         let thread = thread::Builder::new().name("tidemill-ws".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 tokio::select! {
-                    served = serving => {
-                        if let Err(error) = served {
-                            tracing::error!("the WebSocket server has ended: {error}");
-                        }
-                    }
+                    () = serving => {}
                     _ = stopped => {}
                 }
             });

@@ -43,6 +43,7 @@ pub(crate) struct StreamSettings {
     pub ping_every: Duration,
     pub origins: Origins,
     pub token: Option<Token>,
+    /// What was asked for.
     pub connections_max: usize,
 }
 
@@ -53,6 +54,7 @@ pub(crate) struct Stream {
     inbox: Inbox,
     clients: Mutex<Clients>,
     connections: AtomicUsize,
+    connections_max: usize,
     left: Notify,
 }
 
@@ -91,11 +93,11 @@ struct Clients {
 pub(crate) struct Seat(Arc<Stream>);
 
 impl Stream {
-    /// The stream of the sink called `sink`.
+    /// The stream of the sink called `sink`, with so many clients at most.
     ///
     /// # Errors
     /// A column that cannot be encoded.
-    pub fn new(sink: &str, settings: StreamSettings) -> Result<Self> {
+    pub fn new(sink: &str, connections_max: usize, settings: StreamSettings) -> Result<Self> {
         let encodings = |key| Encodings::new(&settings.schema, settings.json, key);
         let upserts = match settings.upsert.is_empty() {
             true => None,
@@ -113,6 +115,7 @@ impl Stream {
             inbox: Inbox::default(),
             clients: Mutex::new(clients),
             connections: AtomicUsize::new(0),
+            connections_max,
             left: Notify::new(),
             settings,
         })
@@ -202,7 +205,7 @@ impl Stream {
 
     /// A seat for one more client, where there is one.
     pub fn seat(self: &Arc<Self>) -> Option<Seat> {
-        let max = self.settings.connections_max;
+        let max = self.connections_max;
         let more = |taken: usize| (taken < max).then_some(taken + 1);
         self.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         self.meters.connections.increment(1);
@@ -334,7 +337,7 @@ mod tests {
             token: None,
             connections_max: 1,
         };
-        Stream::new("s", settings).unwrap()
+        Stream::new("s", 1, settings).unwrap()
     }
 
     fn join(stream: &Stream, key: Option<&str>) -> Arc<Queue> {
