@@ -125,7 +125,6 @@ impl Combiner {
 
     /// Sends the slices that the window ending at `end` is the first to need, or an earlier one.
     fn flush(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
-        self.bytes = 0;
         let mut batches = Vec::new();
         while let Some(table) = self.tables.first_entry() {
             let (first_window_end, slice_end) = *table.key();
@@ -136,6 +135,9 @@ impl Combiner {
             self.gain.combined(table.rows(), table.len());
             let slice = Slice { end: slice_end, first_window_end };
             batches.push(slice_batch(&self.plan, slice, table.into_partial()?)?);
+        }
+        if !batches.is_empty() {
+            self.bytes = self.tables.values().map(Table::bytes).sum();
         }
         emit::batches(batches, out)
     }

@@ -102,6 +102,20 @@ fn rows_that_cannot_be_processed_are_dead_letters_with_their_record() {
 }
 
 #[test]
+fn what_a_combiner_holds_is_told_whatever_the_watermark_does() {
+    let aggregate = count_by_number(tumbling(1000), DataType::Int64);
+    let mut combiner = aggregate.combiner(&context(0, 1)).unwrap();
+    let mut out = Collected::default();
+    for part in 0..5 {
+        combiner.process(0, numbered(part, part * 8000..(part + 1) * 8000), &mut out).unwrap();
+        advance(combiner.as_mut(), part, &mut out).unwrap();
+    }
+    assert!(combiner.state_bytes() > 5 * 8000 * 8, "{} bytes", combiner.state_bytes());
+    advance(combiner.as_mut(), 1000, &mut out).unwrap();
+    assert_eq!((combiner.state_bytes(), out.rows()), (0, 40_000));
+}
+
+#[test]
 fn nearly_unique_keys_pass_through_and_still_meet_in_the_merger() {
     let aggregate = count_by_number(tumbling(10), DataType::Int64);
     let mut combiner = aggregate.combiner(&context(0, 1)).unwrap();
