@@ -47,6 +47,9 @@ fn text(summary: &JobSummary, checkpointed: bool) -> String {
     if summary.windows_fired > 0 {
         text += &format!("  windows fired: {}\n", grouped(summary.windows_fired));
     }
+    for (node, letters) in &summary.dead_lettered_results {
+        text += &format!("  {node}: {} results dead-lettered\n", grouped(*letters));
+    }
     let delay = &summary.emit_delay;
     if delay.results > 0 {
         let ms = |micros: u64| micros as f64 / 1000.0;

@@ -162,7 +162,8 @@ impl SinkWriter for PickyWriter {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        for key in batch.rows.column(0).as_primitive::<Int64Type>().values() {
+        let keys = batch.rows.column_by_name("key").unwrap();
+        for key in keys.as_primitive::<Int64Type>().values() {
             if key % 2 == 1 {
                 let record = SourceRecord::new(format!("key {key}"), key.to_string());
                 self.refused.push(DeadLetter::new(SplitId::new("out"), record, "it is odd"));
@@ -215,6 +216,26 @@ fn rows_that_a_sink_refuses_at_the_very_end_are_dead_letters_and_counted() {
     let ledger = ended.ledgers.iter().find(|ledger| ledger.node == "sink").unwrap();
     assert!(ledger.balances(), "{ledger:?}");
     assert_eq!((ledger.records_in, ledger.counted, ledger.dead_letters), (10, 5, 5));
+}
+
+#[test]
+fn results_of_windows_that_a_sink_refuses_are_told_when_the_job_ends() {
+    let folder = tempfile::tempdir_in(fast_disk()).unwrap();
+    let (source, feed) = feed(keys_and_times(), 1);
+    feed.push(0, rows((0..6).map(|key| (key, SECOND))));
+    end_all(&feed, 1);
+    let mut job = Job::named("picky");
+    job.source(source)
+        .on_error(OnError::DeadLetter)
+        .event_time("ts", Watermarks::bounded(Duration::ZERO))
+        .key_by(["key"])
+        .window(Tumbling::of(Duration::from_secs(10)))
+        .aggregate([count().alias("n")])
+        .sink(Picky);
+    job.checkpoints(folder.path().to_str().unwrap(), Duration::from_millis(20));
+    let ended = job.run_blocking().unwrap();
+    assert_eq!(ended.dead_lettered_results.into_iter().collect::<Vec<_>>(), [("sink".into(), 3)]);
+    assert!(ended.ledgers.iter().all(|ledger| ledger.dead_letters == 0), "no record of the source");
 }
 
 #[test]

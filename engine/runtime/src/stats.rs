@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use tidemill_core::graph::{Graph, NodeId, NodeKind, Port};
+use tidemill_core::graph::{Edge, Graph, Node, NodeId, NodeKind, Port};
 use tidemill_core::operator::Fate;
 use tidemill_core::time;
 
@@ -189,6 +189,24 @@ pub fn ledgers(graph: &Graph, counts: &BTreeMap<String, Counts>) -> Vec<Ledger> 
         .collect()
 }
 
+/// How many results of windows became dead letters, by the node where they did; only nodes where any did.
+pub fn dead_lettered_results(
+    graph: &Graph,
+    counts: &BTreeMap<String, Counts>,
+) -> BTreeMap<String, u64> {
+    let behind_windows = |node: &&Node| {
+        let results = |edge: &Edge| {
+            edge.port == Port::Main
+                && (matches!(graph.nodes()[edge.from].kind, NodeKind::Keyed(_))
+                    || !comes_from_sources(graph, edge.from))
+        };
+        node.inputs.iter().any(results)
+    };
+    let of = |node: &Node| Some((node.name.clone(), counts.get(&node.name)?.dead_letters));
+    let counted = graph.nodes().iter().filter(behind_windows).filter_map(of);
+    counted.filter(|(_, letters)| *letters > 0).collect()
+}
+
 /// Whether a node's rows are still rows of sources, not results of windows.
 fn comes_from_sources(graph: &Graph, id: NodeId) -> bool {
     let node = &graph.nodes()[id];
@@ -211,8 +229,7 @@ fn follow(graph: &Graph, id: NodeId, of: &impl Fn(NodeId) -> Counts, ledger: &mu
     if let NodeKind::Source(_) = node.kind {
         ledger.records_in += own.records_in;
     } else {
-        let left =
-            own.records_out + own.late + own.dead_letters + own.filtered + own.dropped;
+        let left = own.records_out + own.late + own.dead_letters + own.filtered + own.dropped;
         ledger.expanded += left.saturating_sub(own.records_in);
         ledger.filtered += own.records_in.saturating_sub(left);
     }

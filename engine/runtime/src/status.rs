@@ -18,7 +18,7 @@ use crate::link::{LinkStatus, Links};
 use crate::memory::{Memory, MemoryStatus};
 use crate::shard::ShardView;
 use crate::source::SplitStatus;
-use crate::stats::{Counts, Ledger, NamedStats, ledgers};
+use crate::stats::{Counts, Ledger, NamedStats, dead_lettered_results, ledgers};
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -129,6 +129,8 @@ pub struct JobSummary {
     pub counts: BTreeMap<String, Counts>,
     /// The conservation law for every place where rows end.
     pub ledgers: Vec<Ledger>,
+    /// How many results of windows became dead letters, by the node (mostly a sink that refused them).
+    pub dead_lettered_results: BTreeMap<String, u64>,
     /// Results of windows: one for each key and window that fired.
     pub windows_fired: u64,
     /// How long this run took.
@@ -280,6 +282,7 @@ impl Shared {
             job: self.job.clone(),
             phase: changing.phase,
             ledgers: ledgers(&self.graph, &counts),
+            dead_lettered_results: dead_lettered_results(&self.graph, &counts),
             windows_fired: fired,
             elapsed: self.clock.elapsed().saturating_sub(self.started),
             records_in: self.records_in().saturating_sub(changing.records_at_start),
