@@ -3,18 +3,21 @@
 //! Invariant: whatever the client does or does not do, this task holds nothing but its own queue and seat,
 //! and gives both back.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{Sink, SinkExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::parcel::{Lane, Parcel, size};
 use super::queue::{End, Next, Queue};
+use super::server::GRACE;
 use super::stream::{Meters, Seat};
 
 /// How long the client may take to be told that the connection is closed, and to answer.
@@ -36,8 +39,36 @@ enum Over {
     Silent,
 }
 
-/// When the client was heard of last.
-type Heard = Mutex<Instant>;
+/// When the client was heard of last, or took something for which there had been no room.
+struct Heard(Mutex<Instant>);
+
+impl Heard {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn note(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    /// Waits for something to be written. One that was put off and then was done says that the client reads, though
+    /// its answer to a ping may be far away, behind all that it has not read yet. One that was done at once says
+    /// nothing: the kernel takes it for clients that are dead, too.
+    async fn written<T>(&self, writing: impl Future<Output = T>) -> T {
+        let mut writing = pin!(writing);
+        let mut waited = false;
+        let written = poll_fn(|context| {
+            let written = writing.as_mut().poll(context);
+            waited |= written.is_pending();
+            written
+        });
+        let written = written.await;
+        if waited {
+            self.note();
+        }
+        written
+    }
+}
 
 /// Serves one client until it is gone.
 pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
@@ -52,10 +83,10 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
         }
     };
     let ping_every = stream.settings.ping_every;
-    let heard = Heard::new(Instant::now());
+    let heard = Heard::new();
     let (mut out, mut incoming) = socket.split();
     let over = tokio::select! {
-        over = send(&mut out, &snapshot, &queue, &stream.meters, ping_every) => over,
+        over = send(&mut out, &snapshot, &queue, &stream.meters, &heard, ping_every) => over,
         over = listen(&mut incoming, &heard) => over,
         over = watch(&heard, ping_every) => over,
         over = slowness(&queue) => over,
@@ -70,22 +101,19 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
             close_frame(TRY_AGAIN_LATER, "too slow: more was waiting than may")
         }
     };
-    let closing = close(&mut out, &mut incoming, frame);
-    if over == Over::Ended(End::Job) {
-        // The server waits a while for its clients. One that lags has all of this while: a connection that is cut
-        // with something of the client's unread loses what is still under way to it.
-        closing.await;
-    } else {
-        // Where even this is not taken in time, the connection is simply cut.
-        let _ = timeout(CLOSING, closing).await;
-    }
+    // When the job ends the server waits a while for its clients. One that lags has all of this while: a connection
+    // that is cut with something of the client's unread loses what is still under way to it.
+    let patience = if over == Over::Ended(End::Job) { GRACE } else { CLOSING };
+    // Where even this is not taken in time, the connection is simply cut.
+    let _ = timeout(patience, close(&mut out, &mut incoming, frame)).await;
 }
 
 async fn send(
-    out: &mut SplitSink<WebSocket, Message>,
+    out: &mut (impl Sink<Message> + Unpin),
     snapshot: &Parcel,
     queue: &Queue,
     meters: &Meters,
+    heard: &Heard,
     ping_every: Duration,
 ) -> Over {
     let mut ping_at = Instant::now() + ping_every;
@@ -94,7 +122,7 @@ async fn send(
         // Busy or not: a client that is only ever sent results has nothing to answer.
         if ping_at <= Instant::now() {
             ping_at = Instant::now() + ping_every;
-            if out.feed(Message::Ping(Bytes::new())).await.is_err() {
+            if heard.written(out.feed(Message::Ping(Bytes::new()))).await.is_err() {
                 return Over::Gone;
             }
         }
@@ -103,13 +131,17 @@ async fn send(
             Next::Message(message) => {
                 meters.sent.increment(1);
                 meters.bytes.increment(size(&message) as u64);
-                out.feed(message).await
+                heard.written(out.feed(message)).await
             }
             Next::End(end) => {
-                return if out.flush().await.is_ok() { Over::Ended(end) } else { Over::Gone };
+                return if heard.written(out.flush()).await.is_ok() {
+                    Over::Ended(end)
+                } else {
+                    Over::Gone
+                };
             }
             Next::Empty => {
-                if out.flush().await.is_err() {
+                if heard.written(out.flush()).await.is_err() {
                     return Over::Gone;
                 }
                 tokio::select! {
@@ -129,7 +161,7 @@ async fn send(
 /// library.
 async fn listen(incoming: &mut SplitStream<WebSocket>, heard: &Heard) -> Over {
     while let Some(Ok(message)) = incoming.next().await {
-        *heard.lock() = Instant::now();
+        heard.note();
         if matches!(message, Message::Close(_)) {
             break;
         }
@@ -140,7 +172,7 @@ async fn listen(incoming: &mut SplitStream<WebSocket>, heard: &Heard) -> Over {
 /// Returns when nothing was heard for two intervals.
 async fn watch(heard: &Heard, ping_every: Duration) -> Over {
     loop {
-        let deadline = *heard.lock() + 2 * ping_every;
+        let deadline = *heard.0.lock() + 2 * ping_every;
         if deadline <= Instant::now() {
             return Over::Silent;
         }
@@ -165,5 +197,46 @@ async fn close(
 ) {
     if out.send(frame).await.is_ok() {
         while let Some(Ok(_)) = incoming.next().await {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::ws::Message;
+    use futures::channel::mpsc;
+    use futures::future::join;
+
+    use super::super::SlowClient;
+    use super::super::queue::Limits;
+    use super::*;
+
+    /// Whether a client that answers nothing has been heard of once it has got three messages over a connection
+    /// with room for so many.
+    async fn is_heard_of(room: usize) -> bool {
+        let queue = Queue::new(Limits::default(), SlowClient::DropOldest);
+        let messages = ["a", "b", "c"].map(|text| Message::Text(text.into()));
+        queue.offer(&Parcel::from(messages.clone()));
+        queue.end(End::Job);
+        // Each sender has a place of its own besides.
+        let (mut out, incoming) = mpsc::channel(room - 1);
+        let (meters, snapshot) = (Meters::new("s"), Parcel::from([]));
+        let heard = Heard::new();
+        let before = *heard.0.lock();
+        let sending = async move {
+            let hour = Duration::from_secs(3600);
+            let over = send(&mut out, &snapshot, &queue, &meters, &heard, hour).await;
+            assert!(over == Over::Ended(End::Job));
+            let after = *heard.0.lock();
+            after != before
+        };
+        let (is_heard_of, got) = join(sending, incoming.collect::<Vec<_>>()).await;
+        assert_eq!(got, messages);
+        is_heard_of
+    }
+
+    #[tokio::test]
+    async fn who_makes_room_for_more_is_alive_and_who_has_room_may_be_dead() {
+        assert!(is_heard_of(1).await);
+        assert!(!is_heard_of(8).await);
     }
 }

@@ -25,7 +25,7 @@ use super::shared::Shared;
 use super::stream::{Stream, StreamSettings};
 
 /// How long clients may take for what is left for them when the job ends.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to become a client's.
 const HANDSHAKE: Duration = Duration::from_secs(5);

@@ -68,7 +68,7 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    fn new(sink: &str) -> Self {
+    pub fn new(sink: &str) -> Self {
         let labels = [("sink", sink.to_owned())];
         Self {
             connections: gauge!("tidemill_websocket_connections", &labels),
