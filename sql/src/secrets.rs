@@ -5,7 +5,7 @@
 //! that carets point right; a file that cannot be parsed is masked too, for then its lines are shown.
 
 /// What the name of an option contains whose value is secret.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 16] = [
     "password",
     "passphrase",
     "secret",
@@ -15,6 +15,14 @@ const NAMES: [&str; 9] = [
     "credential",
     "key.pem",
     "oauthbearer.config",
+    // What a WebSocket feed is opened with: tokens, cookies, keys, and messages that hold them.
+    "header.",
+    "subscribe",
+    "authorization",
+    "cookie",
+    "api-key",
+    "api_key",
+    "apikey",
 ];
 
 /// What stands in a message for a secret.
@@ -168,8 +176,12 @@ mod tests {
         );
         assert_masked("'url' = 'http://me:pw@host/p'", "'url' = 'http://*****@host/p'");
         assert_masked(
-            "'url' = 'r://h/0?a=1&password=p&b=2'",
-            "'url' = 'r://h/0?a=1&password=*&b=2'",
+            "'url' = 'r://h/0?a=1&password=p&b=2&apiKey=k'",
+            "'url' = 'r://h/0?a=1&password=*&b=2&apiKey=*'",
+        );
+        assert_masked(
+            "'header.X-Api-Key' = 'k', 'subscribe' = '{\"key\": \"k\"}', 'format' = 'json'",
+            "'header.X-Api-Key' = '*', 'subscribe' = '************', 'format' = 'json'",
         );
         assert_masked("'url' = 'me:pw@host'", "'url' = '*****@host'");
         assert_masked("'to' = 'me@host'", "'to' = 'me@host'");
