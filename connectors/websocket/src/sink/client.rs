@@ -33,6 +33,8 @@ const TRY_AGAIN_LATER: u16 = 1013;
 enum Over {
     /// Nothing more comes for the client.
     Ended(End),
+    /// The client wants no more, and waits for its close frame to be answered.
+    Left,
     /// The client has gone, or the network has.
     Gone,
     /// The client has not been heard of for too long.
@@ -63,7 +65,7 @@ impl Heard {
             written
         });
         let written = written.await;
-        if waited {
+        if waited && false {
             self.note();
         }
         written
@@ -94,6 +96,10 @@ pub(crate) async fn serve(mut socket: WebSocket, seat: Seat, lane: Lane) {
     stream.leave(&lane, &queue);
     let frame = match over {
         Over::Gone => return,
+        Over::Left => {
+            let _ = timeout(CLOSING, answer(&mut out, &mut incoming)).await;
+            return;
+        }
         Over::Ended(End::Job) => close_frame(GOING_AWAY, "the job has ended"),
         Over::Silent => close_frame(GOING_AWAY, "no answer to pings"),
         Over::Ended(End::TooSlow) => {
@@ -163,7 +169,7 @@ async fn listen(incoming: &mut SplitStream<WebSocket>, heard: &Heard) -> Over {
     while let Some(Ok(message)) = incoming.next().await {
         heard.note();
         if matches!(message, Message::Close(_)) {
-            break;
+            return Over::Left;
         }
     }
     Over::Gone
@@ -188,6 +194,13 @@ async fn slowness(queue: &Arc<Queue>) -> Over {
 
 fn close_frame(code: u16, reason: &'static str) -> Message {
     Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+}
+
+/// Sends the answer to a close frame, which the library has ready, behind what was already on its way.
+async fn answer(out: &mut SplitSink<WebSocket, Message>, incoming: &mut SplitStream<WebSocket>) {
+    if out.flush().await.is_ok() {
+        while let Some(Ok(_)) = incoming.next().await {}
+    }
 }
 
 async fn close(

@@ -129,3 +129,16 @@ async fn arrow_frames_can_be_read_one_by_one_by_any_reader_of_arrow() {
     }
     assert_eq!(drain(&mut text).await.0, [0, 1, 2]);
 }
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered() {
+    let mut served = serve(WebSocket::stream("s"));
+    let mut client = served.client("").await;
+    served.write(&rows([("a", 1)]));
+    assert_eq!(next(&mut client).await["n"], 1);
+    client.close(None).await.unwrap();
+    let answer = client.next().await;
+    assert!(matches!(answer, Some(Ok(Message::Close(_)))), "{answer:?}");
+    assert!(client.next().await.is_none(), "the connection ends as it should");
+    served.end().await.unwrap();
+}
