@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// the answer.
 pub(crate) async fn serve(listener: TcpListener, router: Router, handshake: Duration) {
     let router = router.layer(map_response(last));
-    let places = Arc::new(Semaphore::new(100_000));
+    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     // Nobody closes the semaphore.
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
@@ -56,7 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, handshake: Dura
 
 /// An answer behind which the connection is closed, unless it is a client's from here on.
 async fn last(mut answer: Response) -> Response {
-    if answer.status() == StatusCode::PROCESSING {
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -79,7 +79,7 @@ async fn answer(socket: TcpStream, router: Router, handshake: Duration) {
         .max_buf_size(REQUEST_BYTES_MAX)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router))
         .with_upgrades();
-    match timeout(handshake * 1000, connection).await {
+    match timeout(handshake, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!("a WebSocket client was not answered: {error}"),
         Err(_) => tracing::debug!("who connected did not say what for within {handshake:?}"),
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     /// How long a test waits for what must come.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     async fn server(handshake: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -65,7 +65,7 @@ impl Heard {
             written
         });
         let written = written.await;
-        if waited && false {
+        if waited {
             self.note();
         }
         written
