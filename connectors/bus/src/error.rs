@@ -73,6 +73,22 @@ pub enum BusError {
         /// Why, and what keeps them longer.
         reason: String,
     },
+    /// The subscriber has so much that it has not acknowledged that it is given no more of the partition
+    /// before it does. What it will never acknowledge it gets again when it subscribes again.
+    #[error(
+        "{count} events of {topic}/{partition} are out and not acknowledged, from {offset} on: no more \
+         come before that one is. Acknowledge what is skipped, too, or subscribe again"
+    )]
+    Unacknowledged {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The oldest event that is not acknowledged.
+        offset: String,
+        /// How many were delivered from there on.
+        count: u64,
+    },
     /// A place to replay from that is none of this bus.
     #[error("'{offset}' is no offset of {topic}/{partition}: take one that this bus gave")]
     InvalidOffset {
@@ -117,7 +133,10 @@ impl BusError {
             Self::PublishFailed { may_pass: false, .. } | Self::InvalidEvent { .. } => {
                 ErrorKind::Permanent
             }
-            Self::EventsLost { .. } | Self::Closed | Self::Failed { .. } => ErrorKind::External,
+            Self::EventsLost { .. }
+            | Self::Unacknowledged { .. }
+            | Self::Closed
+            | Self::Failed { .. } => ErrorKind::External,
         }
     }
 

@@ -56,4 +56,4 @@ pub use event::{Delivery, Event, Receipt, partition_of};
 pub use kafka::KafkaBus;
 pub use memory::MemoryBus;
 pub use redis::RedisBus;
-pub use subscription::{Feed, Subscription};
+pub use subscription::{Feed, Subscription, UNACKNOWLEDGED_MAX};

@@ -20,6 +20,20 @@ pub(crate) const CAPACITY: usize = 1024;
 /// A partition of a topic.
 pub(crate) type Split = (Arc<str>, u32);
 
+/// Which streams to ask, of those that there are in their order, and for how many events each: no more than
+/// there is room for in all. Where there are more streams than room, those behind `last` have their turn.
+pub(crate) fn share<T>(
+    streams: &mut Vec<(Split, T)>,
+    room: usize,
+    most: usize,
+    last: Option<&Split>,
+) -> usize {
+    let behind = streams.iter().position(|(split, _)| Some(split) > last).unwrap_or(0);
+    streams.rotate_left(behind);
+    streams.truncate(room);
+    (room / streams.len().max(1)).min(most)
+}
+
 /// See the module. `O` is the place of an event in its partition.
 pub(crate) struct Mailbox<O> {
     state: Mutex<State<O>>,
@@ -140,5 +154,28 @@ impl<O: Send + 'static> Feed for MailboxFeed<O> {
 impl<O: Send + 'static> Drop for MailboxFeed<O> {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_streams_than_there_is_room_for_have_their_turns() {
+        let all: Vec<(Split, ())> = (0..5).map(|n| (("t".into(), n), ())).collect();
+        let (mut last, mut asked) = (None, Vec::new());
+        for _ in 0..5 {
+            let mut streams = all.clone();
+            assert_eq!(share(&mut streams, 2, 256, last.as_ref()), 1);
+            asked.extend(streams.iter().map(|((_, n), ())| *n));
+            last = streams.pop().map(|(split, ())| split);
+        }
+        assert_eq!(asked, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+        let share_of = |room| {
+            let mut streams = all.clone();
+            (share(&mut streams, room, 256, None), streams.len())
+        };
+        assert_eq!([0, 12, 5000].map(share_of), [(0, 0), (2, 5), (256, 5)]);
     }
 }

@@ -8,6 +8,10 @@ use futures::Stream;
 
 use crate::{BusError, Delivery};
 
+/// How many events of a partition are delivered to a subscriber beyond one that it has not acknowledged. Then
+/// it is told so ([`BusError::Unacknowledged`]), and given no more of the partition.
+pub const UNACKNOWLEDGED_MAX: usize = 16_384;
+
 /// What stands behind a [`Subscription`]: a bus of one's own implements this.
 ///
 /// Dropping it leaves the group: what was delivered and not acknowledged goes to others.

@@ -8,7 +8,7 @@ use tidemill_core::ErrorKind;
 use tidemill_core::record::Header;
 
 use super::{Stage, wait};
-use crate::{BusError, Delivery, Event, Receipt, Replay, Start, Subscription};
+use crate::{BusError, Delivery, Event, Receipt, Replay, Start, Subscription, UNACKNOWLEDGED_MAX};
 
 /// How many keys the events of a case have.
 const KEYS: usize = 16;
@@ -262,6 +262,60 @@ pub fn a_slow_subscriber_loses_nothing(stage: &impl Stage) {
     let taken = drain(&mut member, 0..5000);
     assert_eq!(taken.len(), 5000);
     assert_ordered(&taken);
+}
+
+/// A subscriber that never acknowledges stops what is fetched for it, and is told; then it goes on.
+pub fn who_acknowledges_nothing_is_told_and_given_no_more(stage: &impl Stage) {
+    let (bus, topic) = (stage.connect(), stage.topic("held"));
+    let mut member = subscribe(&bus, &[&topic], "workers");
+    let all = UNACKNOWLEDGED_MAX + 512;
+    let numbers: Vec<usize> = (0..all).collect();
+    for wave in numbers.chunks(1024) {
+        let event = |n: &usize| Event::keyed("key", n.to_string());
+        let wave = wave.iter().map(|n| bus.publish(&topic, event(n)));
+        for receipt in wait(futures::future::join_all(wave)) {
+            receipt.expect("the event is taken");
+        }
+    }
+    let mut held = Vec::new();
+    let told = loop {
+        match wait(member.next()).expect("the stream goes on") {
+            Ok(delivery) => held.push(delivery),
+            Err(told) => break told,
+        }
+        assert!(held.len() <= UNACKNOWLEDGED_MAX, "more than {UNACKNOWLEDGED_MAX} are out");
+    };
+    let BusError::Unacknowledged { offset, count, .. } = &told else { panic!("{told}") };
+    assert_eq!((offset, *count), (&held[0].offset.0, held.len() as u64));
+    let mut taken: Vec<usize> = held.iter().map(number).collect();
+    held.into_iter().for_each(Delivery::ack);
+    taken.extend(drain(&mut member, taken.len()..all));
+    assert_eq!(taken, numbers);
+}
+
+/// Events that the bus has dropped before a group came back, by their number, where it promises that.
+pub fn events_that_are_gone_are_told(stage: &impl Stage) {
+    let (bus, topic) = (stage.connect(), stage.topic("gone"));
+    let mut member = subscribe(&bus, &[&topic], "workers");
+    let first = wait(bus.publish(&topic, Event::keyed("key", "0"))).expect("the event is taken");
+    assert_eq!(drain(&mut member, 0..1), [0]);
+    close(member);
+    let event = |n: usize| Event::keyed("key", n.to_string());
+    let receipts: Vec<Receipt> =
+        (1..9).map(|n| wait(bus.publish(&topic, event(n))).expect("the event is taken")).collect();
+    if !stage.trim(&topic, first.partition, &receipts[3].offset) {
+        return;
+    }
+    let mut member = subscribe(&bus, &[&topic], "workers");
+    let told = wait(member.next()).expect("the stream goes on").expect_err("events are gone");
+    let is_right = |told: &BusError| match told {
+        BusError::EventsLost { topic: of, partition, count, .. } => {
+            (of, *partition, *count) == (&topic, first.partition, 3)
+        }
+        _ => false,
+    };
+    assert!(is_right(&told), "{told}");
+    assert_eq!(drain(&mut member, 4..9), [4, 5, 6, 7, 8]);
 }
 
 /// From the beginning, from an offset, from a time; beside a group, which it does not disturb.

@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 pub use self::cases::*;
 pub use self::wait::wait;
+use tidemill_core::source::Offset;
+
 use crate::Replay;
 
 /// Where the cases are played: a bus that is there for all of a case.
@@ -39,6 +41,13 @@ pub trait Stage {
 
     /// A topic of four partitions that nobody has used, whose name begins with `name`.
     fn topic(&self, name: &str) -> String;
+
+    /// Takes away a partition's events before that offset, as the bus does itself where there are too many.
+    /// `false` on a bus that does not promise to tell of them.
+    fn trim(&self, topic: &str, partition: u32, before: &Offset) -> bool {
+        let _ = (topic, partition, before);
+        false
+    }
 }
 
 /// The cases as tests, each on a stage of its own, which the expression makes.
@@ -55,6 +64,8 @@ macro_rules! conformance {
             a_subscription_reads_several_topics,
             a_group_goes_on_after_a_restart,
             a_slow_subscriber_loses_nothing,
+            who_acknowledges_nothing_is_told_and_given_no_more,
+            events_that_are_gone_are_told,
             a_topic_is_replayed_from_any_place,
             names_that_are_none_are_refused,
         );

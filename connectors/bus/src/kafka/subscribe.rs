@@ -3,7 +3,7 @@
 //! Invariant: the group's offset of a partition is behind the last event before which none is left
 //! unacknowledged; what was not acknowledged when a partition goes to another member comes again there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,8 +82,19 @@ client_context!(Member, heard);
 #[derive(Default)]
 struct Place {
     progress: Progress,
-    /// The offset to commit, where it has moved.
+    /// The offset to commit, once it has moved.
     next: Option<u64>,
+    /// Whether brokers were asked to commit it; nobody knows that they did.
+    is_sent: bool,
+}
+
+/// The offsets to commit, which count as sent then: those that have moved, or all, where it is the last time.
+fn due(places: &mut BTreeMap<Split, Place>, is_last: bool) -> Vec<(Split, u64)> {
+    let due = places.iter_mut().filter_map(|(split, place)| {
+        let was_sent = std::mem::replace(&mut place.is_sent, true);
+        place.next.filter(|_| is_last || !was_sent).map(|next| (split.clone(), next))
+    });
+    due.collect()
 }
 
 impl ConsumerContext for Member {
@@ -103,27 +114,31 @@ impl ConsumerContext for Member {
 }
 
 impl Member {
-    /// Commits what was acknowledged.
-    fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) -> KafkaResult<()> {
-        let mut places = self.places.lock();
+    /// Notes what was acknowledged.
+    fn settle(&self, places: &mut BTreeMap<Split, Place>) {
         for (split, offset) in self.mailbox.take_acknowledged() {
             // A partition that has gone to another member is its business now.
             let Some(place) = places.get_mut(&split) else { continue };
-            place.next = place.progress.acknowledged(offset).or(place.next);
-        }
-        let mut offsets = TopicPartitionList::new();
-        for ((topic, partition), place) in &*places {
-            if let Some(next) = place.next {
-                let offset = KafkaOffset::Offset(next as i64);
-                offsets.add_partition_offset(topic, *partition as i32, offset)?;
+            if let Some(next) = place.progress.acknowledged(offset) {
+                (place.next, place.is_sent) = (Some(next), false);
             }
+        }
+    }
+
+    /// Commits what was acknowledged. Whether brokers have taken it is known where that is waited for
+    /// ([`CommitMode::Sync`]); so everything is sent once more then.
+    fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) -> KafkaResult<()> {
+        let mut places = self.places.lock();
+        self.settle(&mut places);
+        let mut offsets = TopicPartitionList::new();
+        for ((topic, partition), next) in due(&mut places, matches!(mode, CommitMode::Sync)) {
+            let offset = KafkaOffset::Offset(next as i64);
+            offsets.add_partition_offset(&topic, partition as i32, offset)?;
         }
         if offsets.count() == 0 {
             return Ok(());
         }
-        consumer.commit(&offsets, mode)?;
-        places.values_mut().for_each(|place| place.next = None);
-        Ok(())
+        consumer.commit(&offsets, mode)
     }
 }
 
@@ -164,6 +179,7 @@ pub(super) async fn subscription(
             consumer: Arc::new(consumer),
             is_paused: false,
             is_group: false,
+            stalled: BTreeSet::new(),
             begins: BTreeMap::new(),
         };
         let ended = worker.run(reading, started);
@@ -180,6 +196,8 @@ struct Worker {
     /// Whether the subscriber has all it can take.
     is_paused: bool,
     is_group: bool,
+    /// Partitions of which the subscriber must acknowledge some first.
+    stalled: BTreeSet<Split>,
     /// Of a replay: where partitions that have given nothing yet are to begin.
     begins: BTreeMap<i32, i64>,
 }
@@ -212,7 +230,7 @@ impl Worker {
                     if let Some(begin) = self.new_partition(&message) {
                         self.tell_lost(&message, begin);
                     }
-                    self.deliver(&message);
+                    self.deliver(&message)?;
                 }
                 Some(Err(error)) => self.trouble(&error)?,
                 None => {}
@@ -222,6 +240,7 @@ impl Worker {
                 if let Err(error) = self.member().commit(&self.consumer, CommitMode::Async) {
                     self.trouble(&error)?;
                 }
+                self.go_on()?;
             }
         }
         let last =
@@ -315,7 +334,16 @@ impl Worker {
             false if is_full => {
                 self.consumer.assignment().and_then(|all| self.consumer.pause(&all))
             }
-            true if is_low => self.consumer.assignment().and_then(|all| self.consumer.resume(&all)),
+            true if is_low => self.consumer.assignment().and_then(|all| {
+                let mut free = TopicPartitionList::new();
+                for element in all.elements() {
+                    let split = (element.topic().into(), element.partition().unsigned_abs());
+                    if !self.stalled.contains(&split) {
+                        free.add_partition(element.topic(), element.partition());
+                    }
+                }
+                self.consumer.resume(&free)
+            }),
             _ => return Ok(()),
         };
         changed.map_err(|error| self.failed(&error))?;
@@ -364,17 +392,64 @@ impl Worker {
         }
     }
 
-    fn deliver(&self, message: &BorrowedMessage<'_>) {
-        let member = self.member();
+    /// Hands an event to the subscriber; the last, until it acknowledges, where it has too many.
+    fn deliver(&mut self, message: &BorrowedMessage<'_>) -> Result<(), BusError> {
+        let consumer = self.consumer.clone();
+        let member: &Member = consumer.context();
         member.heard.answered();
         let offset = message.offset().unsigned_abs();
         let split: Split = (message.topic().into(), message.partition().unsigned_abs());
-        member.places.lock().entry(split.clone()).or_default().progress.delivered(offset);
-        let (mailbox, of) = (member.mailbox.clone(), split.clone());
-        let acknowledge = move || mailbox.acknowledge(of, offset);
-        let place = Offset(offset.to_string());
-        let delivery = Delivery::new(split.0.clone(), split.1, place, event(message), acknowledge);
+        let mut places = member.places.lock();
+        let place = places.entry(split.clone()).or_default();
+        let (mailbox, of) = (self.is_group.then(|| member.mailbox.clone()), split.clone());
+        if mailbox.is_some() {
+            place.progress.delivered(offset);
+        }
+        let acknowledge = move || {
+            if let Some(mailbox) = mailbox {
+                mailbox.acknowledge(of, offset);
+            }
+        };
+        let at = Offset(offset.to_string());
+        let delivery = Delivery::new(split.0.clone(), split.1, at, event(message), acknowledge);
         member.mailbox.put(&split, Ok(delivery));
+        if !places.get(&split).is_some_and(|place| place.progress.is_full()) {
+            return Ok(());
+        }
+        member.settle(&mut places);
+        let Some(place) = places.get_mut(&split).filter(|place| place.progress.is_full()) else {
+            return Ok(());
+        };
+        if let Some((oldest, count)) = place.progress.reminder() {
+            let (topic, offset) = (split.0.to_string(), oldest.to_string());
+            let partition = split.1;
+            let held = BusError::Unacknowledged { topic, partition, offset, count };
+            member.mailbox.put(&split, Err(held));
+        }
+        drop(places);
+        let paused = self.consumer.pause(&list([&split]));
+        self.stalled.insert(split);
+        paused.map_err(|error| self.failed(&error))
+    }
+
+    /// Reads on where the subscriber has acknowledged.
+    fn go_on(&mut self) -> Result<(), BusError> {
+        if self.stalled.is_empty() {
+            return Ok(());
+        }
+        let consumer = self.consumer.clone();
+        let places = consumer.context().places.lock();
+        let is_full =
+            |split: &Split| places.get(split).is_some_and(|place| place.progress.is_full());
+        let (stalled, free): (BTreeSet<_>, BTreeSet<_>) =
+            std::mem::take(&mut self.stalled).into_iter().partition(is_full);
+        drop(places);
+        self.stalled = stalled;
+        if self.is_paused || free.is_empty() {
+            return Ok(());
+        }
+        let resumed = self.consumer.resume(&list(&free));
+        resumed.map_err(|error| self.failed(&error))
     }
 
     /// Tells the subscriber what does not pass by itself.
@@ -391,6 +466,14 @@ impl Worker {
     }
 }
 
+fn list<'a>(splits: impl IntoIterator<Item = &'a Split>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in splits {
+        list.add_partition(topic, *partition as i32);
+    }
+    list
+}
+
 fn event(message: &BorrowedMessage<'_>) -> Event {
     let header = |header: rdkafka::message::Header<'_, &[u8]>| Header {
         name: header.key.to_owned(),
@@ -402,5 +485,21 @@ fn event(message: &BorrowedMessage<'_>) -> Event {
         headers: headers.unwrap_or_default(),
         timestamp: message.timestamp().to_millis().and_then(|millis| millis.checked_mul(1000)),
         payload: message.payload().map(<[u8]>::to_vec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_saw_arrive_is_committed_again_at_the_end() {
+        let split = |partition| -> Split { ("orders".into(), partition) };
+        let place = |next| Place { next, ..Place::default() };
+        let mut places: BTreeMap<_, _> =
+            [(split(0), place(Some(5))), (split(1), place(None))].into();
+        assert_eq!(due(&mut places, false), [(split(0), 5)]);
+        assert_eq!(due(&mut places, false), [], "it is under way");
+        assert_eq!(due(&mut places, true), [(split(0), 5)], "and perhaps was refused");
     }
 }

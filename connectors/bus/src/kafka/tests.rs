@@ -3,9 +3,10 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, TopicPartitionList};
+use tidemill_core::source::Offset;
 
 use super::KafkaBus;
 use crate::conformance::{Stage, wait};
@@ -20,6 +21,14 @@ impl Kafka {
     }
 }
 
+impl Kafka {
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.0);
+        config.create().unwrap()
+    }
+}
+
 impl Stage for Kafka {
     fn connect(&self) -> Arc<dyn Replay> {
         Arc::new(KafkaBus::connect(&self.0, [("client.id", "bus-tests")]).unwrap())
@@ -27,13 +36,19 @@ impl Stage for Kafka {
 
     fn topic(&self, name: &str) -> String {
         let name = format!("bus-{name}-{:016x}", RandomState::new().build_hasher().finish());
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.0);
-        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+        let admin = self.admin();
         let topic = NewTopic::new(&name, 4, TopicReplication::Fixed(1));
         let made = wait(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
         assert_eq!(made, [Ok(name.clone())]);
         name
+    }
+
+    fn trim(&self, topic: &str, partition: u32, before: &Offset) -> bool {
+        let before = rdkafka::Offset::Offset(before.0.parse().unwrap());
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition as i32, before).unwrap();
+        wait(self.admin().delete_records(&offsets, &AdminOptions::new())).unwrap();
+        true
     }
 }
 

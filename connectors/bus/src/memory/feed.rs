@@ -50,6 +50,12 @@ impl Feed for Member {
         match given {
             None => Poll::Pending,
             Some(Given::Lost(split, count)) => Poll::Ready(Some(Err(lost(split, count)))),
+            Some(Given::Held(split, oldest, count)) => {
+                let (topic, offset) = (split.0.to_string(), oldest.to_string());
+                let partition = split.1;
+                let held = BusError::Unacknowledged { topic, partition, offset, count };
+                Poll::Ready(Some(Err(held)))
+            }
             Some(Given::Event(split, offset, event)) => {
                 self.last = Some(split.clone());
                 let (bus, group, of) = (self.bus.clone(), self.group.clone(), split.clone());

@@ -111,6 +111,15 @@ impl Log {
 }
 
 #[cfg(test)]
+impl Log {
+    /// As if newer events had needed the room.
+    pub fn drop_before(&mut self, offset: u64) {
+        self.events.drain(..(offset - self.first) as usize);
+        self.first = offset;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -35,11 +35,16 @@ impl Future for Publishing {
         let Self { bus, topic, event, place } = &mut *self;
         bus.with(|state| {
             let key = event.as_ref().and_then(|event| event.key.as_deref());
+            let is_new = place.is_none();
             let (id, split) =
                 place.get_or_insert_with(|| (state.new_id(), state.place(topic, key)));
             let capacity = state.capacity;
             if !state.log(split).has_room(*id, capacity) {
                 state.await_room(*id, context.waker());
+                if is_new {
+                    // Whoever holds everything is told that somebody waits.
+                    state.wake_readers();
+                }
                 return Poll::Pending;
             }
             let Some(event) = event.take() else { return Poll::Ready(Err(BusError::Closed)) };

@@ -44,6 +44,8 @@ struct Topic {
 pub(crate) enum Given {
     Event(Split, u64, Arc<Event>),
     Lost(Split, u64),
+    /// Nothing more before the event at this offset, of so many, is acknowledged.
+    Held(Split, u64, u64),
 }
 
 impl State {
@@ -87,7 +89,8 @@ impl State {
         self.publishers.0.remove(&id);
     }
 
-    fn wake_readers(&mut self) {
+    /// Events may have come, or something else to be said.
+    pub fn wake_readers(&mut self) {
         self.due.extend(std::mem::take(&mut self.readers.0).into_values());
     }
 
@@ -193,10 +196,18 @@ impl State {
     /// What a member is given next, its partitions by turns.
     pub fn next(&mut self, group: &Arc<str>, member: u64, last: Option<&Split>) -> Option<Given> {
         let owned = self.groups.get(group)?.owned(member, last);
+        let capacity = self.capacity;
         owned.into_iter().find_map(|split| {
-            let next = self.groups.get(group)?.places.get(&split)?.next;
+            let place = self.groups.get(group)?.places.get(&split)?;
+            let (next, is_behind) = (place.next, place.progress.is_full());
             let log = self.log(&split);
             let (first, event) = (log.first(), log.get(next).cloned());
+            // All that the partition can hold is out with this member, and somebody waits for room.
+            let blocks = event.is_none() && log.is_full(capacity) && log.is_awaited();
+            if is_behind || blocks {
+                let (oldest, count) = self.place_of(group, &split).progress.reminder()?;
+                return Some(Given::Held(split, oldest, count));
+            }
             if next < first {
                 self.place_of(group, &split).next = first;
                 self.commit(group, &split, first);
@@ -212,8 +223,13 @@ impl State {
 
     /// A member has handled an event.
     pub fn acknowledge(&mut self, group: &Arc<str>, split: &Split, offset: u64) {
-        if let Some(committed) = self.place_of(group, split).progress.acknowledged(offset) {
+        let progress = &mut self.place_of(group, split).progress;
+        let was_full = progress.is_full();
+        if let Some(committed) = progress.acknowledged(offset) {
             self.commit(group, split, committed);
+            if was_full {
+                self.wake_readers();
+            }
         }
     }
 

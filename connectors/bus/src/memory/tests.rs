@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt as _;
+use tidemill_core::source::Offset;
 
 use super::MemoryBus;
 use crate::conformance::{Stage, wait};
@@ -18,6 +19,13 @@ impl Stage for Memory {
 
     fn topic(&self, name: &str) -> String {
         name.to_owned()
+    }
+
+    fn trim(&self, topic: &str, partition: u32, before: &Offset) -> bool {
+        let split = (topic.into(), partition);
+        let before: u64 = before.0.parse().unwrap();
+        self.0.inner().with(|state| state.log(&split).drop_before(before));
+        true
     }
 }
 
@@ -48,6 +56,31 @@ fn who_publishes_waits_for_the_slowest_group_and_goes_on_in_turn() {
     wait(second).unwrap();
     let rest: Vec<_> = (0..3).map(|_| wait(member.next()).unwrap().unwrap()).collect();
     assert_eq!(rest.iter().map(|d| d.event.body()).collect::<Vec<_>>(), [b"2", b"3", b"4"]);
+}
+
+#[test]
+fn who_holds_all_that_a_partition_takes_is_told_when_somebody_waits() {
+    let bus = MemoryBus::with(1, 2);
+    let mut member = subscribe(&bus);
+    for n in 0..2 {
+        wait(bus.publish("orders", Event::new(n.to_string()))).unwrap();
+    }
+    let skipped = wait(member.next()).unwrap().unwrap();
+    wait(member.next()).unwrap().unwrap().ack();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(futures::StreamExt::poll_next_unpin(&mut member, &mut context).is_pending());
+    let mut waits = bus.publish("orders", Event::new("2"));
+    assert!(waits.poll_unpin(&mut context).is_pending());
+    let told = wait(member.next()).unwrap().unwrap_err();
+    let expected = |offset: &str| matches!(&told, BusError::Unacknowledged { offset: o, count: 2, .. } if o == offset);
+    assert!(expected("0"), "{told}");
+    assert!(futures::StreamExt::poll_next_unpin(&mut member, &mut context).is_pending(), "once");
+    drop(skipped);
+    drop(member);
+    wait(waits).unwrap();
+    let mut member = subscribe(&bus);
+    let lost = wait(member.next()).unwrap().unwrap_err();
+    assert!(matches!(lost, BusError::EventsLost { count: 1, .. }), "room was needed: {lost}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use redis::{Cmd, Value, cmd};
 use super::Shared;
 use super::entry::{Id, of_one_stream};
 use super::server::{Server, stream};
-use crate::mailbox::{Mailbox, MailboxFeed, Split};
+use crate::mailbox::{Mailbox, MailboxFeed, Split, share};
 use crate::{BusError, Delivery, Start, Subscription};
 
 /// How many entries are asked for at a time, of one stream.
@@ -29,7 +29,8 @@ pub(super) async fn subscription(
     let (started, starting) = oneshot::channel();
     let feed = MailboxFeed(mailbox.clone());
     let server = Server::new(shared.clone());
-    let mut worker = Worker { server, mailbox: mailbox.clone(), last: BTreeMap::new() };
+    let mut worker =
+        Worker { server, mailbox: mailbox.clone(), last: BTreeMap::new(), asked: None };
     let topic = topic.to_owned();
     let run = move || {
         let begun = worker.begin(&topic, &from);
@@ -52,6 +53,8 @@ struct Worker {
     mailbox: Arc<Mailbox<Id>>,
     /// The last entry that was read, or need not be, of each stream.
     last: BTreeMap<Split, Id>,
+    /// The stream that was asked last.
+    asked: Option<Split>,
 }
 
 impl Worker {
@@ -110,11 +113,14 @@ impl Worker {
 
     /// Asks every stream for what there is room for: how many entries have come.
     fn read(&mut self) -> Result<usize, BusError> {
-        let count = READ.min(self.mailbox.room() / self.last.len().max(1));
-        if count == 0 {
+        let mut asked: Vec<(Split, Id)> =
+            self.last.iter().map(|(split, last)| (split.clone(), *last)).collect();
+        let count = share(&mut asked, self.mailbox.room(), READ, self.asked.as_ref());
+        if asked.is_empty() {
             return Ok(0);
         }
-        let commands = self.last.iter().map(|(split, last)| {
+        self.asked = asked.last().map(|(split, _)| split.clone());
+        let commands = asked.iter().map(|(split, last)| {
             let key = stream(&split.0, split.1);
             let mut read = cmd("XREAD");
             read.arg("COUNT").arg(count).arg("STREAMS").arg(&key).arg(last.to_string());
@@ -124,18 +130,19 @@ impl Worker {
         let answers = self.server.connection()?.pipeline(&commands);
         let answers = answers.map_err(|error| self.server.error(&error))?;
         let mut come = 0;
-        for ((split, last), answer) in self.last.iter_mut().zip(answers) {
+        for ((split, mut last), answer) in asked.into_iter().zip(answers) {
             let entries = answer.and_then(of_one_stream);
             let entries = entries.map_err(|error| self.server.error(&error))?;
             come += entries.len();
             for entry in entries {
-                *last = entry.id;
+                last = entry.id;
                 if let Some(event) = entry.event {
                     let offset = entry.id.into();
                     let delivery = Delivery::new(split.0.clone(), split.1, offset, event, || {});
-                    self.mailbox.put(split, Ok(delivery));
+                    self.mailbox.put(&split, Ok(delivery));
                 }
             }
+            self.last.insert(split, last);
         }
         Ok(come)
     }

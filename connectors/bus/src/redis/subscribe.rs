@@ -20,8 +20,8 @@ use super::Shared;
 use super::entry::{Entry, Id, of_one_stream, parse};
 use super::lease::{Attendance, HEARTBEAT};
 use super::server::{Server, stream};
-use crate::mailbox::{Mailbox, MailboxFeed, Split};
-use crate::{BusError, Delivery, Subscription};
+use crate::mailbox::{Mailbox, MailboxFeed, Split, share};
+use crate::{BusError, Delivery, Subscription, UNACKNOWLEDGED_MAX};
 
 /// How many entries are asked for at a time, of one stream.
 const READ: usize = 256;
@@ -57,6 +57,7 @@ pub(super) async fn subscription(
         mailbox: mailbox.clone(),
         owned: BTreeMap::new(),
         acknowledged: Vec::new(),
+        last: None,
         server: Server::new(shared.clone()),
     };
     let (started, starting) = oneshot::channel();
@@ -85,6 +86,29 @@ struct Owned {
     pending: Option<Id>,
     /// Delivered and not acknowledged.
     outstanding: BTreeSet<Id>,
+    /// Whether the subscriber was told that it must acknowledge before more comes.
+    is_told: bool,
+}
+
+impl Owned {
+    /// How many more may be delivered.
+    fn room(&mut self) -> usize {
+        let room = UNACKNOWLEDGED_MAX.saturating_sub(self.outstanding.len());
+        self.is_told &= room == 0;
+        room
+    }
+
+    /// What the subscriber must be told, once.
+    fn reminder(&mut self, split: &Split) -> Option<BusError> {
+        let oldest = self.outstanding.first()?;
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        (!is_told).then(|| BusError::Unacknowledged {
+            topic: split.0.to_string(),
+            partition: split.1,
+            offset: oldest.to_string(),
+            count: self.outstanding.len() as u64,
+        })
+    }
 }
 
 struct Worker {
@@ -96,6 +120,8 @@ struct Worker {
     owned: BTreeMap<Split, Owned>,
     /// What was acknowledged and Redis has not been told.
     acknowledged: Vec<(Split, Id)>,
+    /// The stream that was asked last.
+    last: Option<Split>,
 }
 
 impl Worker {
@@ -185,7 +211,8 @@ impl Worker {
                     if let Some(until) = topic.attendance.take(connection, partition)? {
                         make_group(connection, &stream(&topic.name, partition), &self.group)?;
                         let (pending, outstanding) = (Some(Id::default()), BTreeSet::new());
-                        let owned = Owned { topic: index, until, pending, outstanding };
+                        let is_told = false;
+                        let owned = Owned { topic: index, until, pending, outstanding, is_told };
                         self.owned.insert(split, owned);
                     }
                 }
@@ -239,16 +266,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Asks every stream for what there is room for.
+    /// Asks every stream for what there is room for; where there is not room for one entry of each, as many
+    /// streams as there is room for, by turns.
     fn read(&mut self) -> Result<usize, BusError> {
-        let room = self.mailbox.room() / self.owned.len().max(1);
-        if self.owned.is_empty() || room == 0 {
+        let mut splits = Vec::new();
+        for (split, owned) in &mut self.owned {
+            match owned.room() {
+                0 => {
+                    let told = owned.reminder(split).into_iter();
+                    told.for_each(|told| self.mailbox.put(split, Err(told)));
+                }
+                room => splits.push((split.clone(), room)),
+            }
+        }
+        let count = share(&mut splits, self.mailbox.room(), READ, self.last.as_ref());
+        if splits.is_empty() {
             return Ok(0);
         }
-        let count = room.min(READ);
-        let commands = self.owned.iter().map(|(split, owned)| {
-            let key = stream(&split.0, split.1);
-            let command = match owned.pending {
+        self.last = splits.last().map(|(split, _)| split.clone());
+        let commands = splits.iter().map(|(split, room)| {
+            let (key, count) = (stream(&split.0, split.1), count.min(*room));
+            let command = match self.owned.get(split).and_then(|owned| owned.pending) {
                 Some(from) => claim(&key, &self.group, &self.member, from, count),
                 None => read_new(&key, &self.group, &self.member, count),
             };
@@ -257,9 +295,8 @@ impl Worker {
         let commands: Vec<(String, Cmd)> = commands.collect();
         let answers = self.server.connection()?.pipeline(&commands);
         let answers = answers.map_err(|error| self.error(&error))?;
-        let splits: Vec<Split> = self.owned.keys().cloned().collect();
         let mut come = 0;
-        for (split, answer) in splits.iter().zip(answers) {
+        for ((split, _), answer) in splits.iter().zip(answers) {
             come += match answer.and_then(|answer| self.take(split, answer)) {
                 Ok(count) => count,
                 Err(error) if Failure::of(&error) == Failure::NoGroup => {
