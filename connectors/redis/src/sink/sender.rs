@@ -149,7 +149,7 @@ impl Sender {
         let (place, seconds) = (&self.settings.place, spent.as_secs());
         Error::external(format!(
             "{place}: a write was not acknowledged within {seconds} s; the last attempt ended with: {reason}. \
-             Nothing is lost: bring Redis back and start the job again"
+             Bring Redis back and start the job again: with checkpoints nothing is lost"
         ))
     }
 
@@ -218,7 +218,8 @@ impl Sender {
                 }
                 (Verdict::Done, _) => {}
                 (Verdict::Again(reason, failure), left) => {
-                    if failure == Failure::Moved {
+                    // The name of a server that is no master, or not ready, may lead to another by now.
+                    if failure != Failure::OutOfMemory {
                         self.connection = None;
                     }
                     let left = left.get_or_insert_with(|| Left { writes: Vec::new(), reason });

@@ -1,7 +1,8 @@
 //! What passes and what does not: each of Redis's troubles, made to happen.
 
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::JoinHandle;
 
 use tidemill_core::ErrorKind;
@@ -87,6 +88,42 @@ fn a_full_memory_is_waited_for() {
 fn a_replica_is_waited_for_until_it_is_a_master() {
     let server = Server::start(&["--replicaof", "127.0.0.1", "1"]);
     through(&server, "READONLY", &["REPLICAOF", "NO", "ONE"]);
+}
+
+/// Passes connections on to the server whose port is set when they come.
+fn passes_on_to(port: Arc<AtomicU16>) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(std::result::Result::ok) {
+            let port = port.load(Ordering::SeqCst);
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let ways =
+                [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)];
+            for (mut from, mut to) in ways {
+                std::thread::spawn(move || {
+                    // Either side may hang up.
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    format!("redis://{address}")
+}
+
+#[test]
+fn another_master_behind_the_same_address_is_found() {
+    let old = Server::start(&["--replicaof", "127.0.0.1", "1"]);
+    let new = Server::start(&[]);
+    let port = Arc::new(AtomicU16::new(old.port()));
+    let sink = strings(&passes_on_to(port.clone()));
+    let mut writer = sink.writer(&context("job", 0, schema())).unwrap();
+    writer.write(&users(0..100, 7)).unwrap();
+    until_refused(&old, "READONLY");
+    port.store(new.port(), Ordering::SeqCst);
+    stage(writer.as_mut(), 1).unwrap();
+    assert_eq!(new.ask::<i64>(&["GET", "k:u99"]), 7);
 }
 
 #[test]
