@@ -74,7 +74,8 @@ pub struct Receipt {
 /// An event that has come out of a bus.
 ///
 /// It counts as handled when [`Delivery::ack`] is called. One that is dropped instead comes again: to
-/// another member of the group, or to this one when it subscribes again.
+/// another member of the group, or to this one when it subscribes again. Until then the group stays before
+/// it, and behind [`UNACKNOWLEDGED_MAX`](crate::UNACKNOWLEDGED_MAX) further events nothing more comes of its partition.
 pub struct Delivery {
     /// The topic.
     pub topic: Arc<str>,
