@@ -445,10 +445,10 @@ mod tests {
                 }
                 6..=9 => {
                     let next = self.there.partition_point(|n| *n <= at);
-                    let read = self.there[next..].iter().take(size as usize).copied().map(id);
+                    let mut read = self.there[next..].iter().take(size as usize).copied().map(id);
                     self.recent.extend(read.clone());
                     self.place.count = self.place.count.map(|count| count + read.len() as u64);
-                    self.place.at = read.last().unwrap_or(self.place.at);
+                    self.place.at = read.next_back().unwrap_or(self.place.at);
                 }
                 _ => {}
             }
