@@ -11,6 +11,9 @@ use super::layout::Layout;
 use crate::client::Config;
 use crate::streams::{self, Stream};
 
+/// Consumers that are alive may hold entries for so long.
+const CLAIM_AFTER_MIN: Duration = Duration::from_secs(1);
+
 /// What a source understands beside what sinks understand too.
 pub(crate) const OPTIONS: [OptionSpec; 11] = [
     OptionSpec::new(
@@ -25,8 +28,8 @@ pub(crate) const OPTIONS: [OptionSpec; 11] = [
     ),
     OptionSpec::new(
         "claim.min-idle",
-        "Entries that another consumer has not acknowledged for so long are taken over (default: \
-         60 s).",
+        "Entries that another consumer has not acknowledged for so long, 1 s at least, are taken over \
+         (default: 60 s).",
     ),
     OptionSpec::new(
         "scan.startup.mode",
@@ -154,8 +157,16 @@ impl SourceConfig {
     /// Checks what the types do not.
     ///
     /// # Errors
-    /// An id that is none, or of a partition that the source does not have.
+    /// An id that is none, or of a partition that the source does not have; entries that would be taken over
+    /// at once.
     pub fn check(&self) -> Result<()> {
+        if let ReadMode::Group { claim_after, .. } = self.mode
+            && claim_after < CLAIM_AFTER_MIN
+        {
+            let message = "option 'claim.min-idle' is less than 1 s: a consumer that is merely busy would \
+                           have its entries taken over; several times the checkpoint interval is right";
+            return Err(Error::option("claim.min-idle", message));
+        }
         let parts = [
             (
                 "scan.startup.specific-offsets",

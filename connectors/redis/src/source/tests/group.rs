@@ -161,7 +161,7 @@ fn entries_that_are_taken_over_with_an_answer_that_is_lost_come_all_the_same() {
 fn consumers_that_die_one_after_the_other_are_all_taken_over() {
     let stream = Stream::new();
     stream.run::<()>("XGROUP CREATE KEY g 0 MKSTREAM");
-    let source = member(&stream, &[("claim.min-idle", "200 ms")]);
+    let source = member(&stream, &[("claim.min-idle", "1 s")]);
     let mut reader = open(&source, &stream, None);
     assert!(matches!(reader.read(1).unwrap(), Read::Pending));
     for round in 0..3 {

@@ -139,12 +139,13 @@ fn dead_letters_keep_the_entry_byte_for_byte() {
 fn mistakes_name_their_option() {
     let stream = Stream::new();
     let numbers = || vec![Field::new("n", DataType::Int64, false)];
-    let wrong: [(&[(&str, &str)], &str); 9] = [
+    let wrong: [(&[(&str, &str)], &str); 10] = [
         (&[("stream", "a;a")], "stream"),
         (&[("format", "jsn")], "format"),
         (&[("value.field", "v")], "value.field"),
         (&[("read", "both")], "read"),
         (&[("consumer", "me")], "consumer"),
+        (&[("read", "group"), ("claim.min-idle", "999 ms")], "claim.min-idle"),
         (&[("scan.startup.mode", "timestamp")], "scan.startup.timestamp-millis"),
         (&[("scan.startup.timestamp-millis", "1")], "scan.startup.timestamp-millis"),
         (
