@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use tidemill_checkpoint::manifest::{Manifest, SourceState, SplitState};
-use tidemill_core::graph::{Graph, NodeKind};
+use tidemill_core::graph::{Graph, NodeKind, SourceNode};
 use tidemill_core::source::SplitId;
 use tidemill_core::time::{BEGINNING, END_OF_TIME};
 use tidemill_core::watermark::{SplitWatermark, WatermarkStrategy};
@@ -16,27 +16,61 @@ use tidemill_core::{Error, EventTime, Result};
 
 use crate::query::query;
 
-/// That the job reads something that the checkpoint has offsets of.
+/// That the job reads all that the checkpoint has offsets of, but for what has ended: a source of
+/// another name would start where it says itself, and read again what was read.
 pub(crate) fn check(graph: &Graph, manifest: &Manifest) -> Result<()> {
-    let is_read = |source: &SourceState| {
-        let mut nodes = graph.nodes().iter();
-        nodes.any(|n| n.name == source.node && matches!(n.kind, NodeKind::Source(_)))
-    };
-    let (read, gone): (Vec<_>, Vec<_>) =
-        manifest.sources.iter().partition(|source| is_read(source));
-    let names: Vec<&str> = gone.iter().map(|source| source.node.as_str()).collect();
-    if read.is_empty() {
-        return Err(Error::configuration(format!(
-            "the checkpoint of epoch {} has offsets of `{}`, none of which the job reads: start from \
-             the beginning (--fresh)",
-            manifest.epoch,
-            names.join("`, `")
-        )));
+    let is_read = |source: &SourceState| sources(graph).any(|(name, _)| name == source.node);
+    let has_ended = |source: &SourceState| source.splits.iter().all(|split| split.ended);
+    let gone = manifest.sources.iter().filter(|source| !is_read(source) && !has_ended(source));
+    let gone: Vec<&str> = gone.map(|source| source.node.as_str()).collect();
+    if gone.is_empty() {
+        return Ok(());
     }
-    for source in names {
-        tracing::warn!(source, "the source is gone, and with it its offsets");
+    let found: Vec<&str> = sources(graph).map(|(name, _)| name).collect();
+    Err(Error::configuration(format!(
+        "the checkpoint of epoch {} has offsets of `{}`, which the job does not read; it reads `{}`: \
+         call the source as it was called, or start from the beginning (--fresh)",
+        manifest.epoch,
+        gone.join("`, `"),
+        found.join("`, `")
+    )))
+}
+
+/// That no source goes on from offsets of another connector, which may look like its own.
+pub(crate) fn check_connectors(graph: &Graph, manifest: &Manifest) -> Result<()> {
+    for state in &manifest.sources {
+        let Some((_, source)) = sources(graph).find(|(name, _)| *name == state.node) else {
+            continue;
+        };
+        let (then, now) = (described(manifest, &state.node, "reads"), source.source.describe());
+        if let Some(then) = then.filter(|then| connector(then) != connector(&now)) {
+            return Err(Error::configuration(format!(
+                "source `{}` of the checkpoint of epoch {} read another connector:\n  it was {then}\n  \
+                 is now {now}\nThe offsets of one mean nothing to the other. Go back to it, or start \
+                 from the beginning (--fresh)",
+                state.node, manifest.epoch
+            )));
+        }
     }
     Ok(())
+}
+
+/// What a node of the checkpoint said of itself under the note `note`.
+pub(crate) fn described<'a>(manifest: &'a Manifest, node: &str, note: &str) -> Option<&'a str> {
+    let node = manifest.query.as_ref()?.nodes.get(node)?;
+    node.notes.get(note)?.first().map(String::as_str)
+}
+
+/// The connector that a source or a sink is of: the first word of what it says of itself.
+pub(crate) fn connector(description: &str) -> &str {
+    description.split(' ').next().unwrap_or_default()
+}
+
+fn sources(graph: &Graph) -> impl Iterator<Item = (&str, &SourceNode)> {
+    graph.nodes().iter().filter_map(|node| match &node.kind {
+        NodeKind::Source(source) => Some((node.name.as_str(), source)),
+        _ => None,
+    })
 }
 
 /// The manifest without what belongs to its query: state and counters, and the watermarks of sources

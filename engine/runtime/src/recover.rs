@@ -42,6 +42,9 @@ pub(crate) fn recover(graph: &Graph, settings: &JobSettings) -> Result<Recovered
     };
     let start = settings.checkpoints.as_ref().map(|checkpoints| checkpoints.start);
     let from_offsets = start == Some(StartFrom::Offsets);
+    if let Some(manifest) = &recovery.manifest {
+        offsets::check_connectors(graph, manifest)?;
+    }
     match &recovery.manifest {
         Some(manifest) if from_offsets => offsets::check(graph, manifest)?,
         Some(manifest) => check_query(graph, manifest)?,
@@ -189,10 +192,8 @@ fn warn_of_undelivered(sinks: &[SinkRun], manifest: &Manifest) {
 
 /// Whether a sink is another connector's now: it cannot read what the old one staged.
 fn writes_elsewhere(manifest: &Manifest, sink: &str, writes: &str) -> bool {
-    let then = manifest.query.as_ref().and_then(|query| query.nodes.get(sink));
-    let then = then.and_then(|node| node.notes.get("writes")?.first());
-    let connector = |description: &str| description.split(' ').next().map(str::to_owned);
-    then.is_some_and(|then| connector(then) != connector(writes))
+    let then = offsets::described(manifest, sink, "writes");
+    then.is_some_and(|then| offsets::connector(then) != offsets::connector(writes))
 }
 
 /// What a job's state depends on, by node: for checkpoints that do not hold the query.

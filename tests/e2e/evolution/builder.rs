@@ -136,3 +136,76 @@ fn where_to_start_is_said_behind_where_checkpoints_are() {
     let error = job.start().err().unwrap();
     assert!(error.to_string().contains("behind checkpoints()"), "{error}");
 }
+
+/// Rows from two sources, of which the second is called `second`.
+fn two_sources(rig: &Rig, of: &FedSource, second: &str) -> Job {
+    let mut job = Job::named("two");
+    job.source_named("orders", rig.source.clone()).sink_named("one", Blackhole);
+    job.source_named(second, of.clone()).sink_named("two", Blackhole);
+    job.parallelism(1);
+    job.checkpoints(rig.folder.path().to_str().unwrap(), Duration::from_secs(3600));
+    job
+}
+
+#[test]
+fn from_offsets_needs_every_source_that_has_not_ended() -> Result<()> {
+    for has_ended in [false, true] {
+        let rig = Rig::new();
+        let (source, second) = feed(keys_and_times(), 1);
+        rig.feed.push(0, rows([(1, SECOND)]));
+        second.push(0, rows([(1, SECOND), (2, SECOND)]));
+        if has_ended {
+            second.end(0);
+        }
+        let mut job = two_sources(&rig, &source, "payments");
+        crash_at(&mut job, 1, CrashPoint::BeforeCommit);
+        let running = job.start()?;
+        wait_for(|| {
+            let status = running.status();
+            let splits = status.splits.iter().filter(|split| split.source == "payments");
+            splits.filter(|split| split.ended == has_ended).map(|split| split.records).sum::<u64>()
+                == 2
+        });
+        running.control().checkpoint().unwrap_err();
+        running.wait().unwrap_err();
+
+        let mut job = two_sources(&rig, &source, "refunds");
+        job.from_offsets();
+        rig.feed.end(0);
+        second.end(0);
+        let started = job.start();
+        if has_ended {
+            started?.wait()?;
+            continue;
+        }
+        let said = started.err().expect("payments would be read twice, as refunds").to_string();
+        assert!(said.contains("offsets of `payments`, which the job does not read"), "{said}");
+        assert!(said.contains("it reads `orders`, `refunds`"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn offsets_of_one_connector_are_not_given_to_another() -> Result<()> {
+    let rig = Rig::new();
+    rig.crashed()?;
+    for from_offsets in [false, true] {
+        let mut job = Job::named("evolving");
+        let (_, sink) = collect();
+        job.source(MemorySource::new(keys_and_times(), vec![Vec::new()]))
+            .event_time("ts", Watermarks::bounded(Duration::ZERO))
+            .key_by(["key"])
+            .window(Tumbling::of(Duration::from_secs(10)))
+            .aggregate([count().alias("n"), sum(col("key")).alias("value")])
+            .sink(sink);
+        job.parallelism(1);
+        job.checkpoints(rig.folder.path().to_str().unwrap(), Duration::from_secs(3600));
+        if from_offsets {
+            job.from_offsets();
+        }
+        let said = job.start().err().expect("a source of another connector").to_string();
+        assert!(said.contains("it was fed by a test\n"), "{said}");
+        assert!(said.contains("--fresh"), "{said}");
+    }
+    Ok(())
+}
