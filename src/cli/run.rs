@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -17,6 +18,9 @@ use super::{Failure, OutputFormat, summary};
 
 /// Exit code of a process that a second signal has stopped.
 pub(super) const STOPPED_NOW: i32 = 130;
+
+/// What a drain may take, so that the process has ended ten seconds after the signal.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// `tidemill run`.
 #[derive(Debug, Args)]
@@ -80,7 +84,7 @@ fn serve(
     Ok(server)
 }
 
-/// The first SIGINT or SIGTERM lets the job drain; the second ends the process.
+/// The first SIGINT or SIGTERM lets the job drain, for a while; the second ends the process.
 fn stop_on_signals(control: JobControl, checkpointed: bool) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|e| Error::external("signals cannot be handled").caused_by(e))?;
@@ -96,7 +100,7 @@ fn stop_on_signals(control: JobControl, checkpointed: bool) -> Result<()> {
             };
             tracing::info!("stopping: what was read is finished, {kept}; once more to stop now");
             // A job that has ended needs no stopping.
-            let _ = control.stop();
+            let _ = control.stop_within(PATIENCE);
         }
     });
     Ok(())

@@ -354,3 +354,40 @@ fn a_sink_that_is_away_when_the_job_starts_is_asked_again() {
     ended.join().unwrap().unwrap();
     assert_eq!(sink.calls_of(|what| matches!(what, What::Commit(..))).len(), 4);
 }
+
+/// Stops a job whose sink is away within eight seconds; returns when it ended, and with what.
+fn stop_in_vain(fails: impl Fn(&What) -> bool + Send + Sync + 'static) -> (Duration, String) {
+    let clock = Arc::new(VirtualClock::default());
+    let sink = Moody::new(&clock, move |what, _| fails(what));
+    let (source, feed) = feed(keys_and_times(), 1);
+    let folder = tempfile::tempdir_in(fast_disk()).unwrap();
+    let mut job = Job::named("stuck");
+    job.source(source).sink_with("out", sink.clone(), retry());
+    job.parallelism(1).checkpoints(folder.path().to_str().unwrap(), Duration::from_secs(3600));
+    job.settings().clock = clock.clone();
+    let running = job.start().unwrap();
+    let control = running.control();
+    feed.push(0, rows([(1, 1)]));
+    until(&clock, || sink.state.written.lock().len() == 1);
+    assert_eq!(control.checkpoint().unwrap(), 1);
+    feed.push(0, rows([(2, 2)]));
+    until(&clock, || !sink.calls_of(|what| *what == What::Write(2)).is_empty());
+    control.stop_within(8 * SECOND).unwrap();
+    until(&clock, || control.status().phase == Phase::Draining);
+    let asked = clock.elapsed();
+    until(&clock, || control.status().phase == Phase::Failed);
+    (clock.elapsed() - asked, running.wait().unwrap_err().to_string())
+}
+
+#[test]
+fn a_job_that_is_to_stop_does_not_wait_for_a_sink_beyond_its_patience() {
+    // The retries would go on for a minute.
+    let (spent, error) = stop_in_vain(|what| *what == What::Write(2));
+    assert!(spent < 40 * SECOND, "{spent:?}");
+    assert!(error.contains("not drained after 8s: rows wait for out"), "{error}");
+    assert!(error.ends_with("It stopped behind epoch 1; it resumes there"), "{error}");
+    let (spent, error) = stop_in_vain(|what| matches!(what, What::Commit(2, _)));
+    assert!(spent < 40 * SECOND, "{spent:?}");
+    assert!(error.contains("epoch 2 is not committed by out"), "{error}");
+    assert!(error.ends_with("It stopped behind epoch 2; it resumes there"), "{error}");
+}

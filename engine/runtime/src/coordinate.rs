@@ -30,6 +30,7 @@ use crate::layout::Layout;
 use crate::link::Links;
 use crate::memory::{Account, Memory, MemoryKind, Pressure, Relief, Sight};
 use crate::metrics;
+use crate::patience;
 use crate::recover::{self, Recovered};
 use crate::shard::{Command, Control, Event, Shard, message_of};
 use crate::status::{Changing, CheckpointStatus, JobSummary, Phase, Shared};
@@ -83,6 +84,8 @@ pub(crate) struct Run {
     committed: Epoch,
     pressure: Pressure,
     ended: Vec<bool>,
+    /// How long it may take to drain, and when that is over.
+    patience: Option<(Duration, Duration)>,
     /// Who wants a checkpoint, and of which epoch, once it is started.
     waiting: Vec<(Option<Epoch>, Sender<Result<Epoch>>)>,
     /// The job was finished before this run: there is nothing to do.
@@ -100,6 +103,8 @@ struct Committing {
 enum Outcome {
     Done,
     Failed(Error),
+    /// The drain took too long: something does not answer, and is not waited for.
+    GaveUp(Error),
 }
 
 impl Run {
@@ -195,6 +200,7 @@ impl Run {
             started: first_epoch.saturating_sub(1),
             committed: first_epoch.saturating_sub(1),
             pressure: Pressure::default(),
+            patience: None,
             waiting: Vec::new(),
             already_finished,
         })
@@ -220,22 +226,29 @@ impl Run {
         let interval = self.settings.discovery_interval;
         let discovery = Discovery::start(&self.shared.graph, known, interval, self.events.clone())?;
         let outcome = self.coordinate();
-        drop(discovery);
         for handle in &self.handles {
             // A shard that has died has no receiver; the others leave.
             let _ = handle.control.send(Control::Stop);
             handle.waker.wake();
         }
-        for thread in threads {
-            // A panic was caught inside and reported as an event.
-            let _ = thread.join();
+        let sinks = std::mem::take(&mut self.sinks);
+        let leave = move || {
+            drop(discovery);
+            for thread in threads {
+                // A panic was caught inside and reported as an event.
+                let _ = thread.join();
+            }
+            drop(sinks);
+        };
+        match outcome {
+            Outcome::GaveUp(_) => _ = std::thread::spawn(leave),
+            // Nothing of this run may commit behind its end.
+            Outcome::Done | Outcome::Failed(_) => leave(),
         }
-        // Nothing of this run may commit behind its end.
-        self.sinks.clear();
         metrics::publish(&self.shared);
         match outcome {
             Outcome::Done => Ok(self.shared.summary()),
-            Outcome::Failed(error) => {
+            Outcome::Failed(error) | Outcome::GaveUp(error) => {
                 self.shared.changing.lock().phase = Phase::Failed;
                 self.shared.error(error.to_string());
                 Err(error)
@@ -279,7 +292,13 @@ impl Run {
                 self.coordinator.wake_at().map_or(SAMPLE_INTERVAL, |at| at.saturating_sub(now));
             let longest =
                 if self.shared.memory.has_budget() { MEMORY_INTERVAL } else { SAMPLE_INTERVAL };
-            let event = self.inbox.recv_timeout(due.min(longest));
+            let left = self.patience.map_or(longest, |(_, until)| until.saturating_sub(now));
+            let event = self.inbox.recv_timeout(due.min(longest).min(left));
+            if event.is_err()
+                && let Some(error) = self.out_of_patience()
+            {
+                return Outcome::GaveUp(error);
+            }
             let result = match event {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => self.look_around(),
@@ -303,6 +322,16 @@ impl Run {
             }
             Relief::Impossible => Err(self.shared.memory.exhausted()),
         }
+    }
+
+    /// Why the job ends here, where it should have been drained by now.
+    fn out_of_patience(&self) -> Option<Error> {
+        let (patience, _) = self.patience.filter(|(_, until)| self.now() >= *until)?;
+        let committing = self.committing.as_ref().map(|committing| {
+            let sinks = committing.epoch.committing().map(|n| self.sinks[n].name.as_str());
+            (committing.epoch.number, sinks.collect())
+        });
+        Some(patience::not_drained(patience, committing, &self.shared, self.folder.is_some()))
     }
 
     /// What to do about memory. Nothing while time alone may relieve it: when the job drains, its sources
@@ -332,7 +361,8 @@ impl Run {
         match event {
             Event::Failed(error) => Err(error),
             Event::Command(Command::Abort) => Err(Error::external("the job was aborted")),
-            Event::Command(Command::Stop) => {
+            Event::Command(Command::Stop { patience }) => {
+                self.patience = patience.map(|patience| (patience, self.now() + patience));
                 self.shared.changing.lock().phase = Phase::Draining;
                 self.learn(Fact::Drain)
             }
@@ -509,6 +539,10 @@ impl Run {
             }
         }
         self.committing = Some(Committing { epoch, left: self.sinks.len() });
+        let now = self.now();
+        if let Some((_, until)) = &mut self.patience {
+            *until = (*until).max(now + patience::COMMIT_CHANCE);
+        }
         Ok(Vec::new())
     }
 

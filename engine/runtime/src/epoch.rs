@@ -223,6 +223,11 @@ impl EpochInProgress {
         self.leaving.remove(&sink);
     }
 
+    /// Sinks that are committing.
+    pub fn committing(&self) -> impl Iterator<Item = usize> {
+        self.leaving.keys().copied()
+    }
+
     /// Bytes that a sink has staged and not committed.
     pub fn staged_bytes(&self, sink: usize) -> usize {
         let staged = self.staged.get(&sink).into_iter().flatten();

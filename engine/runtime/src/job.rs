@@ -203,7 +203,17 @@ impl JobControl {
     /// # Errors
     /// A job that has ended.
     pub fn stop(&self) -> Result<()> {
-        self.send(Command::Stop)
+        self.send(Command::Stop { patience: None })
+    }
+
+    /// As [`JobControl::stop`], for so long at most: where something, such as a sink that is away, still holds
+    /// the drain up, the job ends with an error that says what, and where it resumes. Calls of sinks that are
+    /// under way are not waited for: end the process then. A checkpoint that is being written is.
+    ///
+    /// # Errors
+    /// A job that has ended.
+    pub fn stop_within(&self, patience: Duration) -> Result<()> {
+        self.send(Command::Stop { patience: Some(patience) })
     }
 
     /// Ends the job at once, as a crash would. Does not wait.

@@ -30,6 +30,7 @@ mod link;
 mod memory;
 mod metrics;
 mod offsets;
+mod patience;
 mod query;
 mod rate;
 mod recover;

@@ -63,8 +63,8 @@ pub(crate) enum Event {
 pub(crate) enum Command {
     /// A checkpoint now; the answer is its epoch.
     Checkpoint(Sender<Result<Epoch>>),
-    /// Drain and leave.
-    Stop,
+    /// Drain and leave; where patience is given, whether or not the drain is done by then.
+    Stop { patience: Option<Duration> },
     /// Leave at once.
     Abort,
 }
@@ -116,6 +116,8 @@ pub(crate) struct ShardTimes {
 pub(crate) struct ShardView {
     pub times: ShardTimes,
     pub splits: Mutex<Vec<SplitStatus>>,
+    /// The furthest station downstream that has something to do: what is behind it waits for it.
+    pub busy: Mutex<Option<String>>,
 }
 
 /// One shard.
@@ -451,6 +453,11 @@ impl Shard {
             }
         }
         *self.view.splits.lock() = splits;
+        let busy = self.slots.iter().rev().find_map(|slot| match slot {
+            Slot::Station(station) if station.is_busy() => Some(station.name.clone()),
+            _ => None,
+        });
+        *self.view.busy.lock() = busy;
     }
 
     fn park(&self, now: Duration) {

@@ -228,6 +228,12 @@ impl Station {
             || (0..self.inlets.len()).any(|n| !self.aligned[n] && self.inlets[n].len() > 0)
     }
 
+    /// Whether it has something to do, or waits for the outside.
+    pub fn is_busy(&self) -> bool {
+        let stages = matches!(&self.behavior, Behavior::Sink(sink) if sink.staging.is_some());
+        stages || (!self.finished && self.has_input())
+    }
+
     /// The next element of the inputs in turn, where one may be taken.
     fn next_element(&mut self) -> Option<(usize, Envelope)> {
         let inlets = self.inlets.len();
