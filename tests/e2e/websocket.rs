@@ -9,6 +9,8 @@ mod crowd;
 mod feed;
 #[path = "websocket/live.rs"]
 mod live;
+#[path = "websocket/secrets.rs"]
+mod secrets;
 
 use std::cell::RefCell;
 use std::net::TcpListener;
