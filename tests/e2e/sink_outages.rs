@@ -1,10 +1,12 @@
 //! Sinks whose calls fail for a while: made again in order, behind a circuit breaker, until patience ends;
 //! and a commit that is away holds up nothing but the next epoch.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -390,4 +392,28 @@ fn a_job_that_is_to_stop_does_not_wait_for_a_sink_beyond_its_patience() {
     assert!(spent < 40 * SECOND, "{spent:?}");
     assert!(error.contains("epoch 2 is not committed by out"), "{error}");
     assert!(error.ends_with("It stopped behind epoch 2; it resumes there"), "{error}");
+}
+
+#[test]
+fn a_signal_ends_the_process_though_a_call_of_a_sink_never_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE numbers (n BIGINT) WITH ('connector' = 'datagen', 'rows-per-second' = '1000000');
+        CREATE TABLE out (n BIGINT, wide STRING) WITH ('connector' = 'print');
+        INSERT INTO out SELECT n, REPEAT('x', 100000) FROM numbers;";
+    let job = crate::command::file(folder.path(), "job.sql", sql);
+    let mut run = crate::command::command(["run".as_ref(), job.as_os_str()]);
+    let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // After its first lines nobody reads them any more: the pipe fills.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let asked = Instant::now();
+    let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is not drained after 8s: rows "), "{said}");
+    assert!(said.contains("lost, since the job makes no checkpoints"), "{said}");
+    assert!(asked.elapsed() < 10 * SECOND, "{:?}", asked.elapsed());
+    drop(lines);
 }
