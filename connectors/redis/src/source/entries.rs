@@ -97,6 +97,12 @@ impl Entries {
             + self.list.len() * size_of::<Entry>()
     }
 
+    /// How many bytes the fields of the longest entry have.
+    pub fn longest(&self) -> usize {
+        let length = |index| self.fields(index).map(|(name, value)| name.len() + value.len()).sum();
+        (0..self.len()).map(length).max().unwrap_or(0)
+    }
+
     pub fn id(&self, index: usize) -> EntryId {
         self.list[index].id
     }

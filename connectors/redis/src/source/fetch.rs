@@ -28,10 +28,11 @@ use crate::client::error::{self, Failure};
 const BLOCK: Duration = Duration::from_millis(100);
 const BLOCK_BRIEFLY: Duration = Duration::from_millis(5);
 
-/// How much one answer should hold, and how many entries of one stream at most. Redis does nothing else
-/// while it puts an answer together.
+/// How much one answer should hold, and how many entries at most. Redis does nothing else while it puts an
+/// answer together, and it counts entries, not bytes: where entries suddenly become long, one answer holds so
+/// many of them.
 const ANSWER_BYTES: usize = 2 << 20;
-const ENTRIES_MAX: usize = 8192;
+const ENTRIES_MAX: usize = 2048;
 
 /// What an entry is taken to be long, before any is known.
 const ENTRY_BYTES: usize = 1024;
@@ -109,7 +110,7 @@ struct Work {
     /// When the connection before was.
     lost: Option<Instant>,
     state: State,
-    /// How long an entry is, as far as the last answers tell.
+    /// How long the longest entries are, as far as the last answers tell.
     entry_bytes: usize,
     /// Consumer groups are gone, and are to be made again.
     regroups: bool,
@@ -162,7 +163,8 @@ impl Work {
             }
         }
         let streams = active.len().max(1);
-        let count = (ANSWER_BYTES / (self.entry_bytes * streams)).clamp(1, ENTRIES_MAX);
+        let most = ENTRIES_MAX.div_ceil(streams);
+        let count = (ANSWER_BYTES / (self.entry_bytes * streams)).clamp(1, most);
         if !active.is_empty() {
             let node = connection.node(active[0].lane.key.as_bytes())?;
             let regroups = std::mem::take(&mut self.regroups);
@@ -184,10 +186,9 @@ impl Work {
         let command = command(&active, count, block);
         let node = connection.node(active[0].lane.key.as_bytes())?;
         let answer = send(node, &command)?;
-        let (entries, bytes) = take(answer, &mut active)?;
-        if let Some(average) = bytes.checked_div(entries) {
-            self.entry_bytes = ((3 * self.entry_bytes + average) / 4).max(1);
-        }
+        // Forgotten slowly: answers of short entries between two of long ones must not hide these.
+        let longest = take(answer, &mut active)?;
+        self.entry_bytes = longest.max(self.entry_bytes - self.entry_bytes / 16).max(1);
         self.connection = Some(connection);
         Ok(())
     }
@@ -308,15 +309,15 @@ fn command(active: &[&mut Feed], count: usize, block: Option<Duration>) -> Cmd {
     command
 }
 
-/// Hands the answer out: `[[stream, entries], …]`, in the order of the command. Returns how many entries it
-/// holds, and how many bytes.
-fn take(answer: Value, active: &mut [&mut Feed]) -> RedisResult<(usize, usize)> {
+/// Hands the answer out: `[[stream, entries], …]`, in the order of the command. Returns how long its longest
+/// entry is.
+fn take(answer: Value, active: &mut [&mut Feed]) -> RedisResult<usize> {
     let streams = match answer {
         Value::Nil => Vec::new(),
         Value::Array(streams) => streams,
         _ => return Err(unreadable("no list of streams")),
     };
-    let (mut count, mut bytes) = (0, 0);
+    let mut longest = 0;
     let mut feeds = active.iter_mut();
     for stream in streams {
         let Value::Array(parts) = stream else { return Err(unreadable("a stream that is none")) };
@@ -333,12 +334,11 @@ fn take(answer: Value, active: &mut [&mut Feed]) -> RedisResult<(usize, usize)> 
         };
         let mut entries = Entries::default();
         entries.add(list).map_err(unreadable)?;
-        count += entries.len();
-        bytes += entries.size();
+        longest = longest.max(entries.longest());
         feed.take(entries);
     }
     feeds.for_each(|feed| feed.nothing());
-    Ok((count, bytes))
+    Ok(longest)
 }
 
 fn unreadable(what: &'static str) -> RedisError {

@@ -16,7 +16,7 @@ use super::pending::Pending;
 use crate::client::connection::send;
 
 /// Entries that are taken over with one command. Redis does nothing else meanwhile.
-const CLAIMS: usize = 1000;
+const CLAIMS: usize = 256;
 
 /// How often it is looked whether a consumer has died.
 const CLAIM_EVERY: std::ops::RangeInclusive<Duration> =
@@ -102,7 +102,15 @@ impl Member {
     /// What was found is among what is pending.
     pub fn took(&mut self, ids: impl Iterator<Item = EntryId>, claimed: bool) {
         let arrived = if claimed { &mut self.arrived.claimed } else { &mut self.arrived.own };
+        let before = *arrived;
         self.pending.got(ids.inspect(|id| *arrived = *id), claimed);
+        if !claimed && *arrived < before {
+            tracing::warn!(
+                "group '{}' went back from {before} to {arrived}, as Redis does where it comes back without its \
+                 last writes: what is between them is read and counted again",
+                self.group
+            );
+        }
         if claimed && self.phase == Phase::New {
             self.pending.fetched();
         }

@@ -46,6 +46,10 @@ impl Held {
     fn extend(&mut self, ids: impl Iterator<Item = EntryId>) {
         let before = self.ids.len();
         self.ids.extend(ids);
+        // A group that Redis has put back gives out again what it gave out before.
+        if !self.ids.range(before.saturating_sub(1)..).is_sorted() {
+            self.ids.make_contiguous().sort_unstable();
+        }
         match self.ids.len() - before {
             0 => {}
             more => self.got.push_back((more, Instant::now())),
