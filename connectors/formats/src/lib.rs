@@ -29,9 +29,9 @@ mod number;
 pub mod protobuf;
 pub mod raw;
 pub mod registry;
-mod temporal;
 #[cfg(test)]
 mod schema_evolution;
+mod temporal;
 #[cfg(test)]
 mod testing;
 

@@ -65,7 +65,9 @@ fn main() -> Result<(), Failure> {
     let (rows, bytes) = (sum(|tally| tally.rows), sum(|tally| tally.bytes));
     let checksum = sum(|tally| tally.checksum);
     let amounts: f64 = tallies.iter().map(|tally| tally.amounts).sum();
-    println!("rows={rows} seconds={seconds:.3} bytes={bytes} checksum={checksum} amounts={amounts:.2}");
+    println!(
+        "rows={rows} seconds={seconds:.3} bytes={bytes} checksum={checksum} amounts={amounts:.2}"
+    );
     Ok(())
 }
 

@@ -58,7 +58,13 @@ fn range(name: &str) -> Result<Option<Range<'_>>> {
         let close = open + name[open..].find('}')?;
         name[open + 1..close].split_once("..").map(|(first, last)| (open, close, first, last))
     });
-    let Some((open, close, first, last)) = braces else { return Ok(None) };
+    let Some((open, close, first, last)) = braces else {
+        let unclosed = name.rfind('{').is_some_and(|open| !name[open..].contains('}'));
+        return match unclosed && name.contains("..") {
+            true => Err(wrong(name, "a brace is not closed: write 'orders:{0..7}'")),
+            false => Ok(None),
+        };
+    };
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if first <= last && last - first < STREAMS_MAX => {
             Ok(Some((&name[..open], first, last, &name[close + 1..])))
@@ -105,7 +111,7 @@ mod tests {
 
     #[test]
     fn names_that_make_no_sense_are_refused() {
-        for text in ["", ";", "a;a", "a{0..1};a0", "a{1..0}", "a{x..y}", "a{0..99999}"] {
+        for text in ["", ";", "a;a", "a{0..1};a0", "a{1..0}", "a{x..y}", "a{0..99999}", "a{0.."] {
             assert_eq!(parse(text).unwrap_err().wrong_option(), Some("stream"), "{text}");
         }
     }
