@@ -162,7 +162,8 @@ const ROWS: i64 = 400;
 fn case(seed: u64) -> Case {
     let n = seed as usize;
     let room = capacity(1 + n * 7 % 60, 16 + n * 131 % 2000);
-    let buffer = if seed % 2 == 0 { Buffer::DropOldest(room) } else { Buffer::DropNewest(room) };
+    let buffer =
+        if seed.is_multiple_of(2) { Buffer::DropOldest(room) } else { Buffer::DropNewest(room) };
     Case { seed, splits: 1 + n % 3, buffer, batch_rows: 1 + n * 5 % 17, every: 1 + n % 3 }
 }
 

@@ -47,12 +47,14 @@ struct Moody {
     state: Arc<Mood>,
 }
 
+/// Whether the call that is to be made, the so-many-th of its kind, fails.
+type Fails = Box<dyn Fn(&What, usize) -> bool + Send + Sync>;
+
 struct Mood {
     clock: Arc<VirtualClock>,
     calls: Mutex<Vec<Call>>,
     written: Mutex<Vec<i64>>,
-    /// Whether the call that is to be made, the so-many-th of its kind, fails.
-    fails: Box<dyn Fn(&What, usize) -> bool + Send + Sync>,
+    fails: Fails,
 }
 
 impl Moody {
