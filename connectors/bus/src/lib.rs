@@ -26,7 +26,7 @@
 //! | `connector` | `'connector' = 'bus'` |
 //! | [`memory`], [`kafka`], [`redis`] | the buses |
 //! | `mailbox`, `permits`, `progress` | what those on servers share: bounds, and what is acknowledged |
-//! | [`conformance`] | what every bus must do, as tests |
+//! | [`mod@conformance`] | what every bus must do, as tests |
 //!
 //! This crate stands above connectors: it knows those of Kafka and Redis, and is known by none.
 

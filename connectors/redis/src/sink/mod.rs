@@ -75,7 +75,7 @@ impl DeliveryGuarantee {
     pub(crate) const ALL: [Self; 2] = [Self::AtLeastOnce, Self::ExactlyOnce];
 }
 
-/// Where results go in Redis. Made by [`Redis`](crate::Redis).
+/// Where results go in Redis. Made by [`Redis`].
 ///
 /// ```
 /// # use std::time::Duration;
