@@ -151,7 +151,7 @@ mod tests {
             records: Some(Arc::new(Fixed(records))),
             rows: None,
         });
-        Batch { rows, floor: None, origin }
+        Batch { origin, ..Batch::new(rows) }
     }
 
     fn text(headers: &[Header], name: &str) -> Option<String> {

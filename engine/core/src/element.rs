@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array,
+};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::error::Result;
 use crate::record::{Header, Records, SourceRecord, WithHeaders};
 use crate::source::SplitId;
-use crate::time::EventTime;
+use crate::time::{EventTime, TimeRange};
 
 /// A checkpoint's number: 1 for the first of a job, then counting up through restarts.
 pub type Epoch = u64;
@@ -42,6 +46,30 @@ pub struct Batch {
     pub floor: Option<Int64Array>,
     /// Where the rows came from, as long as each is still one record of a source.
     pub origin: Option<Origin>,
+    /// What is known of the event times, so that they are looked at once; see [`Batch::time_range`].
+    pub times: Option<Times>,
+}
+
+/// A column of event times whose range is known.
+///
+/// It holds the column's values themselves: whoever asks for the range of a column gets this one where the
+/// column still has these very values, whatever columns a projection has put around it, and never
+/// where it has others.
+#[derive(Debug, Clone)]
+pub struct Times {
+    values: ScalarBuffer<i64>,
+    range: TimeRange,
+}
+
+impl Times {
+    /// These values, none of them null, have this range, exactly.
+    pub fn new(values: ScalarBuffer<i64>, range: TimeRange) -> Self {
+        Self { values, range }
+    }
+
+    fn are(&self, column: &PrimitiveArray<TimestampMicrosecondType>) -> bool {
+        self.values.ptr_eq(column.values())
+    }
 }
 
 /// The records that a batch's rows were decoded from.
@@ -64,7 +92,7 @@ impl From<RecordBatch> for Batch {
 impl Batch {
     /// Rows of no particular origin, none of them behind a watermark.
     pub fn new(rows: RecordBatch) -> Self {
-        Self { rows, floor: None, origin: None }
+        Self { rows, floor: None, origin: None, times: None }
     }
 
     /// The headers of a row's record; none where the row is no record of a source.
@@ -104,6 +132,21 @@ impl Batch {
         self.len() == 0
     }
 
+    /// The least and the greatest time of a column, exactly: as the source has found them where the column
+    /// has come through unchanged, else by a look at all its values. `None` where it has no values,
+    /// nulls among them, or is no timestamp in microseconds.
+    pub fn time_range(&self, column: usize) -> Option<TimeRange> {
+        let column = self.rows.column(column);
+        let column = column.as_primitive_opt::<TimestampMicrosecondType>()?;
+        if column.null_count() > 0 {
+            return None;
+        }
+        match &self.times {
+            Some(times) if times.are(column) => Some(times.range),
+            _ => TimeRange::of(column.values()),
+        }
+    }
+
     /// Other columns for the same rows, one for one.
     #[must_use]
     pub fn with_rows(self, rows: RecordBatch) -> Self {
@@ -121,7 +164,8 @@ impl Batch {
             Some(origin) => Some(origin.filter(self.len(), predicate)?),
             None => None,
         };
-        Ok(Self { rows: filter_record_batch(&self.rows, predicate)?, floor, origin })
+        let rows = filter_record_batch(&self.rows, predicate)?;
+        Ok(Self { rows, floor, origin, times: None })
     }
 
     /// `length` rows from `offset` on, without copying.
@@ -131,6 +175,7 @@ impl Batch {
             rows: self.rows.slice(offset, length),
             floor: self.floor.as_ref().map(|floor| floor.slice(offset, length)),
             origin: self.origin.as_ref().map(|origin| origin.slice(self.len(), offset, length)),
+            times: None,
         }
     }
 }
@@ -167,4 +212,45 @@ fn filter_array<A: Array + Clone + 'static>(array: &A, predicate: &BooleanArray)
     let filtered = arrow::compute::filter(array, predicate)?;
     let filtered = filtered.as_any().downcast_ref::<A>();
     Ok(filtered.expect("filtering keeps an array's type").clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+
+    use super::*;
+
+    fn column(times: Vec<i64>) -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(times))
+    }
+
+    fn rows(columns: Vec<ArrayRef>) -> RecordBatch {
+        let names = ["a", "b"];
+        RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_of_times_holds_for_the_same_values_wherever_they_are_and_for_no_others() {
+        let (own, other) = (column(vec![3, 1, 2]), column(vec![7, 9, 8]));
+        let values = own.as_primitive::<TimestampMicrosecondType>().values().clone();
+        // A range that nobody would compute shows where it comes from.
+        let known = TimeRange { min: -1, max: 100 };
+        let batch = Batch {
+            times: Some(Times::new(values, known)),
+            ..Batch::new(rows(vec![own.clone(), other.clone()]))
+        };
+        assert_eq!(batch.time_range(0), Some(known));
+        assert_eq!(batch.time_range(1), Some(TimeRange { min: 7, max: 9 }));
+        let projected = batch.clone().with_rows(rows(vec![other, own]));
+        assert_eq!(projected.time_range(0), Some(TimeRange { min: 7, max: 9 }));
+        assert_eq!(projected.time_range(1), Some(known));
+        let same_again = batch.clone().with_rows(rows(vec![column(vec![3, 1, 2])]));
+        assert_eq!(same_again.time_range(0), Some(TimeRange { min: 1, max: 3 }));
+        assert_eq!(batch.slice(0, 2).time_range(0), Some(TimeRange { min: 1, max: 3 }));
+        let filtered = batch.filter(&BooleanArray::from(vec![false, true, true])).unwrap();
+        assert_eq!(filtered.time_range(0), Some(TimeRange { min: 1, max: 2 }));
+        let nulls: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None]));
+        assert_eq!(Batch::new(rows(vec![nulls])).time_range(0), None);
+        assert_eq!(Batch::new(rows(vec![column(vec![])])).time_range(0), None);
+    }
 }

@@ -8,7 +8,11 @@ use std::time::Duration;
 use arrow::array::{Array, Int64Array};
 use serde::{Deserialize, Serialize};
 
-use crate::time::{BEGINNING, END_OF_TIME, EventTime};
+use crate::time::{BEGINNING, END_OF_TIME, EventTime, TimeRange};
+
+/// Rows that are judged together by their least and greatest time; of those behind them, one in many needs
+/// a look at each row. Measured: fewer cost more for each row, more fail more often.
+const GROUP: usize = 32;
 
 /// How a source's watermark follows its event times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,9 @@ pub struct Observed {
     pub floor: Option<Int64Array>,
     /// Rows that the future guard rejects, ascending.
     pub rejected: Vec<usize>,
+    /// The range of the times, rejected ones included; `None` where there are none, or nulls among
+    /// them.
+    pub range: Option<TimeRange>,
 }
 
 impl SplitWatermark {
@@ -63,32 +70,35 @@ impl SplitWatermark {
         strategy: &WatermarkStrategy,
         now: EventTime,
     ) -> Observed {
-        let (Some(min), Some(max)) = (arrow::compute::min(times), arrow::compute::max(times))
-        else {
-            return Observed::default();
-        };
-        let newest = self.newest.map_or(max, |newest| newest.max(max));
-        let plausible = max <= now.saturating_add(strategy.max_future)
-            || self.newest.is_some_and(|n| max <= n.saturating_add(strategy.max_future));
-        let on_time = min >= newest.saturating_sub(strategy.bound)
-            || times.null_count() == 0 && self.all_on_time(times.values(), strategy.bound);
-        if plausible && on_time {
-            self.newest = Some(newest);
-            return Observed::default();
+        if times.null_count() > 0 || times.is_empty() {
+            return self.observe_rows(times, strategy, now);
         }
-        self.observe_rows(times, strategy, now)
+        let (range, on_time) = self.scan(times.values(), strategy.bound);
+        let plausible = range.max <= now.saturating_add(strategy.max_future)
+            || self.newest.is_some_and(|n| range.max <= n.saturating_add(strategy.max_future));
+        if plausible && on_time {
+            self.newest = Some(self.newest.map_or(range.max, |newest| newest.max(range.max)));
+            return Observed { range: Some(range), ..Observed::default() };
+        }
+        Observed { range: Some(range), ..self.observe_rows(times, strategy, now) }
     }
 
-    /// Whether no row is behind the watermark that the rows before it have raised. A batch that
-    /// spans more time than the bound needs this look at every row.
-    fn all_on_time(&self, times: &[EventTime], bound: i64) -> bool {
+    /// The range of the times, and whether none of them is behind the watermark that the rows before it have
+    /// raised: in one pass, group by group. Where the least of a group is not behind what its greatest
+    /// raises the watermark to, none of the group is behind.
+    fn scan(&self, times: &[EventTime], bound: i64) -> (TimeRange, bool) {
         let mut newest = self.newest.unwrap_or(BEGINNING);
-        let mut behind = false;
-        for time in times {
-            behind |= *time < newest.saturating_sub(bound);
-            newest = newest.max(*time);
+        let (mut range, mut on_time) = (TimeRange::EMPTY, true);
+        for group in times.chunks(GROUP) {
+            let TimeRange { min, max } = TimeRange::EMPTY.with(group);
+            let raised = newest.max(max);
+            if min < raised.saturating_sub(bound) {
+                on_time = on_time && all_on_time(group, newest, bound);
+            }
+            newest = raised;
+            range = TimeRange { min: range.min.min(min), max: range.max.max(max) };
         }
-        !behind
+        (range, on_time)
     }
 
     /// Row by row: some row is behind the watermark, or suspiciously far ahead.
@@ -127,6 +137,17 @@ impl SplitWatermark {
             && self.newest.is_none_or(ahead_of)
             && self.rejected.is_none_or(|r| time.abs_diff(r) > strategy.max_future as u64)
     }
+}
+
+/// Whether no row is behind the watermark that the rows before it raise, `newest` being the largest time
+/// before them.
+fn all_on_time(times: &[EventTime], mut newest: EventTime, bound: i64) -> bool {
+    let mut behind = false;
+    for time in times {
+        behind |= *time < newest.saturating_sub(bound);
+        newest = newest.max(*time);
+    }
+    !behind
 }
 
 /// The minimum watermark over an operator's inputs.
@@ -253,6 +274,44 @@ mod tests {
         for chunk in 2..=times.len() {
             assert_eq!(run(&times, chunk, 0), expected, "chunks of {chunk}");
         }
+    }
+
+    #[test]
+    fn batches_of_any_length_judge_as_row_by_row_does() {
+        let seeds = std::env::var("TIDEMILL_SEED_COUNT").ok().and_then(|n| n.parse().ok());
+        for seed in 1..=seeds.unwrap_or(200u64) {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut below = |n: i64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                ((state >> 33) as i64).rem_euclid(n)
+            };
+            let spread = 1 + below(25);
+            let absurd = below(2) == 0;
+            let time = |row: i64, below: &mut dyn FnMut(i64) -> i64| match below(200) {
+                0 if absurd => Some(5 * DAY + below(3) * DAY),
+                1 if absurd => None,
+                _ => Some(row / 4 - below(spread)),
+            };
+            let times: Vec<_> = (0..300).map(|row| time(row, &mut below)).collect();
+            let expected = run(&times, 1, 0);
+            for chunk in [2, 31, 32, 33, 64, 100, 300] {
+                assert_eq!(run(&times, chunk, 0), expected, "seed {seed}, chunks of {chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_range_of_a_batch_is_that_of_its_times() {
+        for length in [1, 3, 4, 5, 32, 70] {
+            let times: Vec<i64> = (0..length).map(|n| (n * 37 % 71) - 20).collect();
+            let strategy = WatermarkStrategy::bounded(1000);
+            let range = TimeRange::of(&times);
+            let (min, max) = (times.iter().min().copied(), times.iter().max().copied());
+            assert_eq!(range.map(|r| (r.min, r.max)), min.zip(max), "{length} times");
+            let seen = SplitWatermark::default().observe(&times.into(), &strategy, 0);
+            assert_eq!(seen.range, range, "{length} times");
+        }
+        assert_eq!(TimeRange::of(&[]), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::array::BooleanArray;
 use tidemill_checkpoint::manifest::SplitState;
 use tidemill_core::dead_letter::DeadLetter;
-use tidemill_core::element::Origin;
+use tidemill_core::element::{Origin, Times};
 use tidemill_core::graph::{Port, SourceNode, TimeAttribute, isolate};
 use tidemill_core::operator::Fate;
 use tidemill_core::record::SourceRecord;
@@ -505,7 +505,7 @@ impl SourceStation {
                 self.wake(n, emitted);
                 let ReadBatch { rows, dead_letters, records, .. } = batch;
                 let origin = Origin { split: self.splits[n].id.clone(), records, rows: None };
-                let batch = Batch { rows, floor: None, origin: Some(origin) };
+                let batch = Batch { origin: Some(origin), ..Batch::new(rows) };
                 match self.drops() {
                     true => self.keep(n, batch, dead_letters),
                     false => self.take(n, batch, dead_letters, emitted)?,
@@ -595,7 +595,9 @@ impl SourceStation {
                 let times = micros_column(&batch.rows, column)?;
                 let split = &mut self.splits[n];
                 let observed = split.watermark.observe(&times, &strategy, self.clock.now());
-                let mut batch = Batch { floor: observed.floor, ..batch };
+                let known = |range| Times::new(times.values().clone(), range);
+                let known = observed.range.map(known);
+                let mut batch = Batch { floor: observed.floor, times: known, ..batch };
                 if !observed.rejected.is_empty() {
                     let mut kept = vec![true; batch.len()];
                     for row in observed.rejected {

@@ -3,23 +3,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, make_array,
-};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use tidemill_core::{Error, EventTime, Result};
 
 /// A timestamp column as microseconds.
 pub(crate) fn micros_column(rows: &RecordBatch, column: usize) -> Result<Int64Array> {
     let values = rows.column(column);
-    match values.data_type() {
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let micros = values.to_data().into_builder().data_type(DataType::Int64).build();
-            let micros = micros.map_err(Error::from)?;
-            Ok(make_array(micros).as_primitive::<Int64Type>().clone())
-        }
-        other => Err(Error::internal(format!("an event-time column has type {other}"))),
-    }
+    let micros = values.as_primitive_opt::<TimestampMicrosecondType>();
+    micros.map(|micros| micros.reinterpret_cast()).ok_or_else(|| {
+        Error::internal(format!("an event-time column has type {}", values.data_type()))
+    })
 }
 
 /// The rows with one timestamp in all of a column.

@@ -77,12 +77,15 @@ impl Emitter<'_> {
         let all = made_of.len() == self.batch.len() && from.as_ref() == Some(&made_of);
         self.out.emit(match from {
             Some(_) if all => self.batch.clone().with_rows(rows),
-            Some(from) => Batch { rows, floor: self.floors(&from)?, origin: self.origin(from) },
+            Some(from) => {
+                let floor = self.floors(&from)?;
+                Batch { floor, origin: self.origin(from), ..Batch::new(rows) }
+            }
             None => {
                 // All rows that are given to such a function have one floor.
                 let floor = self.batch.floor.as_ref().map(|floor| floor.value(0));
                 let floor = floor.map(|floor| Int64Array::from(vec![floor; rows.num_rows()]));
-                Batch { rows, floor, origin: self.split_alone() }
+                Batch { floor, origin: self.split_alone(), ..Batch::new(rows) }
             }
         });
         Ok(())

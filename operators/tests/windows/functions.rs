@@ -53,7 +53,7 @@ fn batch(start: i64, end: i64) -> Batch {
     let floor: Vec<i64> = (start..end).map(|n| n / 3).collect();
     let records: Option<Arc<dyn Records>> = Some(Arc::new(Numbered(start)));
     let origin = Some(Origin { split: SplitId::new("s/0"), records, rows: None });
-    Batch { rows: rows((start..end).collect()), floor: Some(floor.into()), origin }
+    Batch { floor: Some(floor.into()), origin, ..Batch::new(rows((start..end).collect())) }
 }
 
 /// What the function does with a number.

@@ -28,7 +28,8 @@ fn batch() -> Batch {
     let n: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(2), None, Some(4), Some(5)]));
     let floor = Some(Int64Array::from(vec![7, 7, 8, 8, 9]));
     let origin = Some(Origin { split: SplitId::new("s"), records: None, rows: None });
-    Batch { rows: RecordBatch::try_new(schema(), vec![text, n]).unwrap(), floor, origin }
+    let rows = RecordBatch::try_new(schema(), vec![text, n]).unwrap();
+    Batch { floor, origin, ..Batch::new(rows) }
 }
 
 fn column(name: &str) -> Arc<dyn PhysicalExpr> {
