@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion_common::{Result as DataFusionResult, ScalarValue};
 use datafusion_expr::AggregateUDF;
 use datafusion_expr::type_coercion::functions::fields_with_udf;
+use datafusion_functions_aggregate::all_default_aggregate_functions;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion_physical_expr::expressions::{Column, Literal, cast};
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
@@ -104,6 +105,18 @@ impl Call {
             text += &format!(" FILTER (WHERE {})", show(filter));
         }
         text
+    }
+
+    /// Whether this is the number of rows, whatever they hold.
+    pub fn counts_rows(&self) -> bool {
+        let always_there =
+            |arg: &Arc<dyn PhysicalExpr>| matches!(arg.nullable(&self.input), Ok(false));
+        let count = all_default_aggregate_functions()
+            .into_iter()
+            .find(|function| function.name() == "count");
+        count.is_some_and(|count| count == self.function)
+            && !self.distinct
+            && self.args.iter().all(always_there)
     }
 
     /// The type of the argument at `index`.

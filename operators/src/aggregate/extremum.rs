@@ -89,9 +89,14 @@ impl Float for Float64Type {
 
 /// Place of a double in the total order.
 #[inline(always)]
-fn order(x: f64) -> i64 {
+pub(super) fn order(x: f64) -> i64 {
     let bits = if x.is_nan() { f64::NAN.to_bits() } else { x.to_bits() } as i64;
     flip(bits)
+}
+
+/// The double that has a place in the total order.
+pub(super) fn value_at(place: i64) -> f64 {
+    f64::from_bits(flip(place) as u64)
 }
 
 /// Bits of a double to its place in the order, and back: negative numbers are mirrored.
@@ -157,8 +162,7 @@ impl<T: Float> GroupsAccumulator for ExtremumAccumulator<T> {
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let none = self.extremum.sentinel();
         let places = emit_to.take_needed(&mut self.places);
-        let value =
-            |place: i64| (place != none).then(|| T::narrow(f64::from_bits(flip(place) as u64)));
+        let value = |place: i64| (place != none).then(|| T::narrow(value_at(place)));
         Ok(Arc::new(places.into_iter().map(value).collect::<PrimitiveArray<T>>()))
     }
 

@@ -33,6 +33,7 @@ use tidemill_core::{Error, Result};
 use crate::failed;
 
 mod call;
+mod cells;
 mod exact;
 mod extremum;
 mod native;
@@ -44,6 +45,7 @@ mod strategy;
 mod tests;
 
 use call::Call;
+pub(crate) use cells::{Cells, Group};
 use strategy::Strategy;
 
 /// One aggregate call as the planner hands it over.
@@ -63,6 +65,21 @@ pub struct AggregateSpec {
     pub ignore_nulls: bool,
     /// Name of the result column.
     pub name: String,
+}
+
+/// What [`Cells`] and a count of rows are asked for by an aggregate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CellCall {
+    /// How many rows there are.
+    Rows,
+    /// The exact sum of a column.
+    Sum,
+    /// The same over the count.
+    Mean,
+    /// The least value of a column.
+    Min,
+    /// The greatest value of a column.
+    Max,
 }
 
 /// An aggregate call planned against the rows that it aggregates.
@@ -119,6 +136,20 @@ impl Aggregate {
             Strategy::Exact(statistic) => Ok(statistic.accumulator()),
             Strategy::Extremum(extremum, values) => extremum.accumulator(values).map_err(failed),
             Strategy::Ordered(plan) => Ok(plan.accumulator()),
+        }
+    }
+
+    /// What of [`Cells`] gives this aggregate; `None` for those that need accumulators of their own.
+    pub(crate) fn cell(&self) -> Option<CellCall> {
+        match &self.strategy {
+            Strategy::Exact(exact::Statistic::Sum) => Some(CellCall::Sum),
+            Strategy::Exact(exact::Statistic::Mean) => Some(CellCall::Mean),
+            Strategy::Extremum(end, DataType::Float64) => Some(match end {
+                extremum::Extremum::Min => CellCall::Min,
+                extremum::Extremum::Max => CellCall::Max,
+            }),
+            Strategy::Native(_) => self.call.counts_rows().then_some(CellCall::Rows),
+            _ => None,
         }
     }
 

@@ -14,7 +14,7 @@ use tidemill_core::{Batch, EventTime, Result};
 use super::emit;
 use super::place::{Placed, Slices, place};
 use super::plan::{BOUNDS, Plan};
-use super::table::{Accumulators, Partial, Scratch, Table};
+use super::table::{Accumulators, Handover, Partial, Table};
 use crate::stateless::stateless;
 
 /// A combiner that holds more bytes than this sends what it has.
@@ -36,7 +36,7 @@ pub(super) struct Combiner {
     gain: Gain,
     /// Accumulators without groups, once rows have passed through as they are.
     converters: Option<Accumulators>,
-    scratch: Scratch,
+    handover: Handover,
 }
 
 /// Whether combining is worth its while: it is not where keys are nearly unique.
@@ -77,7 +77,7 @@ impl Combiner {
             bytes: 0,
             gain: Gain::default(),
             converters: None,
-            scratch: Scratch::new(),
+            handover: Handover::default(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Combiner {
                     slot.insert(Table::new(&self.plan)?)
                 }
             };
-            table.update(&self.plan, &rows, &mut self.scratch)?;
+            table.update(&self.plan, &rows, &mut self.handover)?;
         }
         if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
             self.rows_since_look = 0;

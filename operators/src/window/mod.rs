@@ -10,6 +10,7 @@
 //! | `plan` | what is fixed for a job: expressions, aggregates, columns |
 //! | `place` | decides each row's fate: its slice, late, or a dead letter |
 //! | `table` | partial aggregates of the groups of one slice, growing or at rest |
+//! | `cells` | the same for an integer key and the usual aggregates, faster |
 //! | `combiner`, `merger`, `fused` | the three operators |
 //! | `windows`, `slices` | which window fires next, and the slices that it is made of |
 //! | `session` | windows whose bounds depend on the rows of each key |
@@ -28,6 +29,7 @@ use tidemill_core::window::WindowSpec;
 
 use crate::aggregate::AggregateSpec;
 
+mod cells;
 mod combiner;
 mod emit;
 mod fused;

@@ -17,6 +17,7 @@ use tidemill_core::window::WindowSpec;
 use tidemill_core::{Batch, Error, Result, key};
 
 use super::WindowAggregateSpec;
+use super::cells::CellPlan;
 use crate::aggregate::Aggregate;
 use crate::project::{Projection, mask};
 use crate::{parts, reject};
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     /// Columns of the key alone.
     pub keys: SchemaRef,
     pub calls: Vec<Call>,
+    /// How a table may be kept faster than by accumulators, if it may.
+    pub cells: Option<Arc<CellPlan>>,
     /// Keys, then what the aggregates take.
     inputs: Projection,
     description: KeyedDescription,
@@ -83,6 +86,7 @@ impl Plan {
             time: spec.time,
             output: output_schema(time, &keys, &calls),
             partial: partial_schema(&spec.window, &keys, &calls),
+            cells: CellPlan::of(&keys, &calls).map(Arc::new),
             keys: Arc::new(Schema::new(keys)),
             description: description(&spec, &calls),
             calls,

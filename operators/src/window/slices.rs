@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tidemill_core::{EventTime, Result};
 
 use super::plan::Plan;
-use super::table::{Partial, Scratch, Table};
+use super::table::{Handover, Partial, Table};
 
 /// Nodes of one rung that make one of the next.
 const CHILDREN: i64 = 8;
@@ -37,7 +37,7 @@ pub(super) struct Work {
     pub plan: Arc<Plan>,
     /// Whether pieces keep what came since the last checkpoint apart.
     pub keep_unsaved: bool,
-    pub scratch: Scratch,
+    pub handover: Handover,
 }
 
 /// The partial aggregates of one slice.
@@ -77,7 +77,7 @@ impl Piece {
         if self.resting.len() >= PARTIALS_MAX {
             let mut whole = Table::new(&work.plan)?;
             for partial in self.resting.drain(..) {
-                whole.merge(&work.plan, &partial, &mut work.scratch)?;
+                whole.merge(&work.plan, &partial, &mut work.handover)?;
             }
             self.resting.push(whole.into_partial()?);
         }
@@ -109,7 +109,7 @@ impl Piece {
             None => Table::new(&work.plan)?,
         };
         for partial in &self.resting {
-            table.merge(&work.plan, partial, &mut work.scratch)?;
+            table.merge(&work.plan, partial, &mut work.handover)?;
         }
         Ok(table)
     }
@@ -232,7 +232,7 @@ impl Slices {
         if present.next().is_none() {
             first.rest(work)?;
             for partial in &first.resting {
-                table.merge(&work.plan, partial, &mut work.scratch)?;
+                table.merge(&work.plan, partial, &mut work.handover)?;
             }
             self.count_merge();
             return Ok(());
@@ -246,7 +246,7 @@ impl Slices {
         }
         self.count_merge();
         let node = &self.rungs[rung as usize - 1][&node];
-        table.merge(&work.plan, node, &mut work.scratch)
+        table.merge(&work.plan, node, &mut work.handover)
     }
 
     fn count_merge(&mut self) {

@@ -11,21 +11,34 @@ use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use tidemill_core::Result;
 
+use super::cells::{CellTable, Range};
 use super::plan::{BOUNDS, Call, Evaluated, Plan};
 use crate::failed;
 
 /// The accumulators of all aggregates, for groups that are numbered elsewhere.
 pub(super) struct Accumulators(Vec<Box<dyn GroupsAccumulator>>);
 
-/// Groups by key, and their accumulators.
+/// Groups by key with their aggregates.
 pub(super) struct Table {
+    form: Form,
+    /// How many rows went in.
+    rows: usize,
+}
+
+enum Form {
+    /// For keys and aggregates of any kind.
+    General(GeneralTable),
+    /// For one integer key, and aggregates that cells can answer.
+    Cells(CellTable),
+}
+
+/// Groups by key, and their accumulators.
+struct GeneralTable {
     /// `None` where there are no keys: then all rows are group 0.
     groups: Option<Box<dyn GroupValues>>,
     accumulators: Accumulators,
     /// How many groups there are.
     len: usize,
-    /// How many rows went in.
-    rows: usize,
 }
 
 /// Partial aggregates at rest: for each row its key and the states of its aggregates. Several rows
@@ -46,6 +59,14 @@ pub(super) struct Results {
 
 /// Group of each row of the batch at hand; kept only for its memory.
 pub(super) type Scratch = Vec<usize>;
+
+/// What tables hand on to each other.
+#[derive(Default)]
+pub(super) struct Handover {
+    groups: Scratch,
+    /// Where keys have lain close together.
+    range: Option<Range>,
+}
 
 impl Accumulators {
     /// Accumulators without groups.
@@ -123,17 +144,19 @@ fn arguments<'a>(call: &Call, rows: &'a Evaluated) -> (Vec<ArrayRef>, Option<&'a
 
 impl Table {
     pub fn new(plan: &Plan) -> Result<Self> {
-        Ok(Self {
-            groups: new_groups(plan)?,
-            accumulators: Accumulators::new(plan)?,
-            len: 0,
-            rows: 0,
-        })
+        let form = match &plan.cells {
+            Some(cells) => Form::Cells(CellTable::new(cells.clone())),
+            None => Form::General(GeneralTable::new(plan)?),
+        };
+        Ok(Self { form, rows: 0 })
     }
 
     /// How many groups there are.
     pub fn len(&self) -> usize {
-        self.len
+        match &self.form {
+            Form::General(table) => table.len,
+            Form::Cells(table) => table.len(),
+        }
     }
 
     /// How many rows, or rows of partial aggregates, went in.
@@ -142,53 +165,116 @@ impl Table {
     }
 
     /// Takes rows.
-    pub fn update(&mut self, plan: &Plan, rows: &Evaluated, scratch: &mut Scratch) -> Result<()> {
+    pub fn update(&mut self, plan: &Plan, rows: &Evaluated, handover: &mut Handover) -> Result<()> {
         if rows.rows == 0 {
             return Ok(());
         }
-        self.intern(&rows.keys, rows.rows, scratch)?;
-        self.accumulators.update(plan, rows, scratch, self.len)
+        self.rows += rows.rows;
+        match self.form_for(plan, &rows.keys, handover)? {
+            Form::General(table) => table.update(plan, rows, &mut handover.groups),
+            Form::Cells(table) => {
+                table.update(rows, &mut handover.range);
+                Ok(())
+            }
+        }
     }
 
     /// Takes partial aggregates.
-    pub fn merge(&mut self, plan: &Plan, partial: &Partial, scratch: &mut Scratch) -> Result<()> {
+    pub fn merge(&mut self, plan: &Plan, partial: &Partial, handover: &mut Handover) -> Result<()> {
         if partial.rows == 0 {
             return Ok(());
         }
-        self.intern(&partial.keys, partial.rows, scratch)?;
-        self.accumulators.merge(plan, &partial.states, scratch, self.len)
+        self.rows += partial.rows;
+        match self.form_for(plan, &partial.keys, handover)? {
+            Form::General(table) => table.merge(plan, partial, &mut handover.groups),
+            Form::Cells(table) => table.merge(partial, &mut handover.range),
+        }
     }
 
-    fn intern(&mut self, keys: &[ArrayRef], rows: usize, scratch: &mut Scratch) -> Result<()> {
-        self.rows += rows;
+    /// The table in a form that takes these keys.
+    fn form_for(
+        &mut self,
+        plan: &Plan,
+        keys: &[ArrayRef],
+        handover: &mut Handover,
+    ) -> Result<&mut Form> {
+        if let Form::Cells(table) = &mut self.form
+            && !CellTable::takes(keys)
+        {
+            let mut general = GeneralTable::new(plan)?;
+            let cells = std::mem::replace(table, CellTable::new(table.plan().clone()));
+            general.merge(plan, &cells.into_partial(), &mut handover.groups)?;
+            self.form = Form::General(general);
+        }
+        Ok(&mut self.form)
+    }
+
+    /// The groups with the states of their aggregates.
+    pub fn into_partial(self) -> Result<Partial> {
+        match self.form {
+            Form::General(table) => table.into_partial(),
+            Form::Cells(table) => Ok(table.into_partial()),
+        }
+    }
+
+    /// The groups with the results of their aggregates.
+    pub fn into_results(self) -> Result<Results> {
+        match self.form {
+            Form::General(table) => table.into_results(),
+            Form::Cells(table) => Ok(table.into_results()),
+        }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        match &self.form {
+            Form::General(table) => table.bytes(),
+            Form::Cells(table) => table.bytes(),
+        }
+    }
+}
+
+impl GeneralTable {
+    fn new(plan: &Plan) -> Result<Self> {
+        Ok(Self { groups: new_groups(plan)?, accumulators: Accumulators::new(plan)?, len: 0 })
+    }
+
+    fn update(&mut self, plan: &Plan, rows: &Evaluated, groups: &mut Vec<usize>) -> Result<()> {
+        self.intern(&rows.keys, rows.rows, groups)?;
+        self.accumulators.update(plan, rows, groups, self.len)
+    }
+
+    fn merge(&mut self, plan: &Plan, partial: &Partial, groups: &mut Vec<usize>) -> Result<()> {
+        self.intern(&partial.keys, partial.rows, groups)?;
+        self.accumulators.merge(plan, &partial.states, groups, self.len)
+    }
+
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize, group: &mut Vec<usize>) -> Result<()> {
         match &mut self.groups {
             Some(groups) => {
-                groups.intern(keys, scratch).map_err(failed)?;
+                groups.intern(keys, group).map_err(failed)?;
                 self.len = groups.len();
             }
             None => {
-                scratch.clear();
-                scratch.resize(rows, 0);
+                group.clear();
+                group.resize(rows, 0);
                 self.len = 1;
             }
         }
         Ok(())
     }
 
-    /// The groups with the states of their aggregates.
-    pub fn into_partial(mut self) -> Result<Partial> {
+    fn into_partial(mut self) -> Result<Partial> {
         let states = self.accumulators.take_states()?;
         Ok(Partial { rows: self.len, keys: take_keys(&mut self.groups)?, states })
     }
 
-    /// The groups with the results of their aggregates.
-    pub fn into_results(mut self) -> Result<Results> {
+    fn into_results(mut self) -> Result<Results> {
         let keys = take_keys(&mut self.groups)?;
         Ok(Results { rows: self.len, keys, values: self.accumulators.into_results()? })
     }
 
-    /// Bytes in use.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.groups.as_ref().map_or(0, |groups| groups.size()) + self.accumulators.bytes()
     }
 }

@@ -20,7 +20,7 @@ use super::emit;
 use super::place::{Rows, partition};
 use super::plan::{Evaluated, Plan};
 use super::slices::{Piece, Slices, Work};
-use super::table::{Partial, Scratch};
+use super::table::{Handover, Partial};
 
 /// Slices and the windows over them.
 pub(super) struct Windows {
@@ -43,7 +43,7 @@ impl Windows {
     pub fn new(plan: Arc<Plan>, window: AlignedWindow, keep_unsaved: bool) -> Self {
         let some_end = window.slice_end(0).unwrap_or(0);
         Self {
-            work: Work { plan, keep_unsaved, scratch: Scratch::new() },
+            work: Work { plan, keep_unsaved, handover: Handover::default() },
             window,
             offset: some_end.rem_euclid(window.step()),
             slices: Slices::new(window.step()),
@@ -81,7 +81,7 @@ impl Windows {
     /// Takes rows of one slice.
     pub fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()> {
         self.with(slice, |piece, work| {
-            piece.table(work)?.update(&work.plan, rows, &mut work.scratch)
+            piece.table(work)?.update(&work.plan, rows, &mut work.handover)
         })
     }
 
@@ -89,7 +89,7 @@ impl Windows {
     pub fn merge(&mut self, slice: Slice, rows: &RecordBatch) -> Result<()> {
         self.with(slice, |piece, work| {
             let partial = Partial::of(&work.plan, rows);
-            piece.table(work)?.merge(&work.plan, &partial, &mut work.scratch)
+            piece.table(work)?.merge(&work.plan, &partial, &mut work.handover)
         })
     }
 

@@ -17,7 +17,7 @@ use datafusion_expr::{EmitTo, GroupsAccumulator};
 use hashbrown::HashMap;
 
 use super::super::selection::selected;
-use super::expansion::{Expansion, is_square_exact, square};
+use super::expansion::{Expansion, is_square_exact, quotient, square};
 use super::spill::Spill;
 use super::wide::WideSum;
 
@@ -160,8 +160,8 @@ impl<const SQUARES: usize> ExactAccumulator<SQUARES> {
         let count = cell.count.unsigned_abs();
         match self.statistic {
             Statistic::Sum | Statistic::Mean if count == 0 => None,
-            Statistic::Sum => Some(sum(cell, spill)),
-            Statistic::Mean => Some(mean(cell, spill, count)),
+            Statistic::Sum => Some(sum(cell.sum.parts(), spill)),
+            Statistic::Mean => Some(mean(cell.sum.parts(), spill, count)),
             Statistic::Variance { sample, .. } if count == 0 || sample && count == 1 => None,
             Statistic::Variance { sample, root } => {
                 let variance = variance(cell, spill, count, sample);
@@ -171,28 +171,25 @@ impl<const SQUARES: usize> ExactAccumulator<SQUARES> {
     }
 }
 
-/// The sum, rounded once.
-fn sum<const SQUARES: usize>(cell: &Cell<SQUARES>, spill: Option<&Spill>) -> f64 {
+/// An exact sum, rounded once.
+pub(in super::super) fn sum(parts: &[f64; 2], spill: Option<&Spill>) -> f64 {
     match spill {
-        None => {
-            let [high, low] = cell.sum.parts();
-            high + low
-        }
-        Some(_) => mean(cell, spill, 1),
+        None => parts[0] + parts[1],
+        Some(_) => mean(parts, spill, 1),
     }
 }
 
-/// The sum over the count, rounded once.
-fn mean<const SQUARES: usize>(cell: &Cell<SQUARES>, spill: Option<&Spill>, count: u64) -> f64 {
+/// An exact sum over a count, rounded once.
+pub(in super::super) fn mean(parts: &[f64; 2], spill: Option<&Spill>, count: u64) -> f64 {
     if let Some(special) = spill.and_then(Spill::special_sum) {
         return special;
     }
-    let [high, low] = cell.sum.parts();
-    // A quotient of two doubles is rounded once already.
-    if spill.is_none() && *low == 0.0 && count < 1 << 53 {
-        return high / count as f64;
+    if spill.is_none()
+        && let Some(mean) = quotient(parts, count)
+    {
+        return mean;
     }
-    let sum = exact(cell.sum.parts(), spill.and_then(Spill::sum)).to_dyadic();
+    let sum = exact(parts, spill.and_then(Spill::sum)).to_dyadic();
     let size = sum.natural.quotient(sum.exponent, &[count]);
     if sum.negative { -size } else { size }
 }
@@ -267,7 +264,7 @@ impl<const SQUARES: usize> GroupsAccumulator for ExactAccumulator<SQUARES> {
         let mut state: Vec<ArrayRef> = vec![Arc::new(counts)];
         state.extend((0..2).map(|part| column(&|cell| cell.sum.parts()[part])));
         state.extend((0..SQUARES).map(|part| column(&|cell| cell.squares.parts()[part])));
-        state.push(Arc::new(spill_column(cells.len(), &spills)));
+        state.push(Arc::new(spill_column(0..cells.len(), spills.len(), |group| spills.get(group))));
         Ok(state)
     }
 
@@ -327,11 +324,16 @@ impl<const SQUARES: usize> GroupsAccumulator for ExactAccumulator<SQUARES> {
     }
 }
 
-fn spill_column(len: usize, spills: &HashMap<usize, Spill, ahash::RandomState>) -> BinaryArray {
-    if spills.is_empty() {
-        return BinaryArray::new_null(len);
+/// The state column of what did not fit, for these groups, of which so many have something.
+pub(in super::super) fn spill_column<'a, K>(
+    groups: impl ExactSizeIterator<Item = K>,
+    spilled: usize,
+    spill: impl Fn(&K) -> Option<&'a Spill>,
+) -> BinaryArray {
+    if spilled == 0 {
+        return BinaryArray::new_null(groups.len());
     }
-    let mut column = BinaryBuilder::with_capacity(len, 0);
-    (0..len).for_each(|group| column.append_option(spills.get(&group).map(Spill::to_bytes)));
+    let mut column = BinaryBuilder::with_capacity(groups.len(), 0);
+    groups.for_each(|group| column.append_option(spill(&group).map(Spill::to_bytes)));
     column.finish()
 }

@@ -27,22 +27,68 @@ pub(super) fn is_square_exact(x: f64) -> bool {
 /// `x * x` rounded, and the rounding error: together they are `x * x` if [`is_square_exact`].
 #[inline(always)]
 pub(super) fn square(x: f64) -> (f64, f64) {
-    /// 2^27 + 1 splits 53 bits into two halves whose products are exact.
+    product(x, x)
+}
+
+/// `a * b` rounded, and the rounding error: together they are `a * b`, unless one of the numbers that
+/// come up on the way is too large or too small to be a normal double.
+#[inline(always)]
+fn product(a: f64, b: f64) -> (f64, f64) {
+    let product = a * b;
+    let ((a_high, a_low), (b_high, b_low)) = (split(a), split(b));
+    let error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
+    (product, error)
+}
+
+/// Two halves whose products are exact.
+#[inline(always)]
+fn split(x: f64) -> (f64, f64) {
+    /// 2^27 + 1 splits 53 bits.
     const SPLIT: f64 = 134_217_729.0;
-    let product = x * x;
     let scaled = SPLIT * x;
     let high = scaled - (scaled - x);
-    let low = x - high;
-    let error = ((high * high - product) + 2.0 * high * low) + low * low;
-    (product, error)
+    (high, x - high)
+}
+
+/// The sum of both parts over a count, rounded once; `None` where that takes more than doubles to
+/// tell.
+pub(super) fn quotient(parts: &[f64; 2], count: u64) -> Option<f64> {
+    /// Far from numbers that are too large or too small, whatever is done to them here.
+    const SIZES: std::ops::RangeInclusive<f64> = 1e-200..=1e200;
+    if count >= 1 << 53 {
+        return None;
+    }
+    let divisor = count as f64;
+    let (high, low) = two_sum(parts[0], parts[1]);
+    if low == 0.0 {
+        return Some(high / divisor);
+    }
+    if !SIZES.contains(&high.abs()) || !SIZES.contains(&low.abs()) {
+        return None;
+    }
+    let first = high / divisor;
+    let (back, error) = product(first, divisor);
+    // `high - back` is exact, since the two are nearly the same; what is left has a relative error of
+    // a few times 2^-53, and so has its quotient.
+    let correction = (((high - back) - error) + low) / divisor;
+    let doubt = correction.abs() * 2e-15 + (low / divisor).abs() * 2e-15;
+    let (least, most) = (first + (correction - doubt), first + (correction + doubt));
+    // Rounding keeps order: where both ends give the same, so does what lies between.
+    (least == most).then_some(least)
 }
 
 /// The exact value of a sum of `N` doubles.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Expansion<const N: usize>([f64; N]);
+pub(in super::super) struct Expansion<const N: usize>([f64; N]);
 
 impl<const N: usize> Expansion<N> {
     pub const ZERO: Self = Self([0.0; N]);
+
+    /// What is the sum of these.
+    #[inline(always)]
+    pub fn of(parts: [f64; N]) -> Self {
+        Self(parts)
+    }
 
     pub fn parts(&self) -> &[f64; N] {
         &self.0

@@ -21,4 +21,6 @@ mod wide;
 #[cfg(test)]
 mod tests;
 
-pub(super) use accumulator::{Statistic, state_fields};
+pub(super) use accumulator::{Statistic, mean, spill_column, state_fields, sum};
+pub(super) use expansion::Expansion;
+pub(super) use spill::Spill;

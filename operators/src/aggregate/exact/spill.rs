@@ -21,7 +21,7 @@ const ALL: u8 = 127;
 
 /// The rest of a group's exact sums.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Spill {
+pub(in super::super) struct Spill {
     /// Which values that are no numbers have been added.
     special: u8,
     sum: Option<Box<WideSum>>,
@@ -48,20 +48,25 @@ impl Spill {
         }
     }
 
-    pub fn sum(&self) -> Option<&WideSum> {
+    pub(super) fn sum(&self) -> Option<&WideSum> {
         self.sum.as_deref()
     }
 
-    pub fn squares(&self) -> Option<&WideSum> {
+    pub(super) fn squares(&self) -> Option<&WideSum> {
         self.squares.as_deref()
     }
 
-    pub fn sum_mut(&mut self) -> &mut WideSum {
+    pub(super) fn sum_mut(&mut self) -> &mut WideSum {
         self.sum.get_or_insert_with(|| Box::new(WideSum::ZERO))
     }
 
-    pub fn squares_mut(&mut self) -> &mut WideSum {
+    pub(super) fn squares_mut(&mut self) -> &mut WideSum {
         self.squares.get_or_insert_with(|| Box::new(WideSum::ZERO))
+    }
+
+    /// Adds a finite value to the sum.
+    pub fn add(&mut self, x: f64) {
+        self.sum_mut().add(x);
     }
 
     /// Bytes on the heap.

@@ -1,0 +1,264 @@
+//! Count, exact sum, minimum and maximum of one column of doubles, side by side for each group: what
+//! the usual aggregates of a window come from in one pass. On the data path behind a table's look-up.
+//!
+//! ```text
+//! cell   sum: 2 × f64 | greatest | least         32 bytes; all zero means no value
+//! ```
+//!
+//! Groups are positions that the caller gives out, and may be left empty. Invariant: a cell and its
+//! spill hold exactly what [`super::exact`] and [`super::extremum`] would, and go in and out as their
+//! state columns.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array};
+use datafusion_common::Result;
+use hashbrown::HashMap;
+
+use super::exact::{Expansion, Spill, mean, spill_column, sum};
+use super::extremum::{order, value_at};
+
+/// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
+/// bits, so that fresh memory need not be written to before it is used.
+type Cell = [u64; 4];
+
+/// The places of values in their order start above this.
+const NO_VALUE: u64 = 0;
+
+/// Exact sums and extremes of one column of doubles by position.
+#[derive(Default)]
+pub(crate) struct Cells {
+    cells: Vec<Cell>,
+    /// By key: what does not fit into the group's cell.
+    spills: HashMap<i64, Spill, ahash::RandomState>,
+    /// By position, how many rows had no value; empty where all had one.
+    nulls: Vec<i64>,
+}
+
+/// A group: its position, its key and how many rows it has.
+#[derive(Clone, Copy)]
+pub(crate) struct Group {
+    pub position: usize,
+    pub key: i64,
+    pub rows: i64,
+}
+
+/// Adds a value, and says so; or changes nothing where that takes more than the cell.
+#[inline(always)]
+#[must_use]
+fn add(cell: &mut Cell, x: f64) -> bool {
+    let mut sum = expansion(cell);
+    // Fits only if it is finite.
+    let fits = sum.add(x);
+    if fits {
+        set_sum(cell, &sum);
+        widen(cell, order(x));
+    }
+    fits
+}
+
+#[inline(always)]
+fn expansion(cell: &Cell) -> Expansion<2> {
+    Expansion::of([f64::from_bits(cell[0]), f64::from_bits(cell[1])])
+}
+
+#[inline(always)]
+fn set_sum(cell: &mut Cell, sum: &Expansion<2>) {
+    let [high, low] = sum.parts();
+    (cell[0], cell[1]) = (high.to_bits(), low.to_bits());
+}
+
+/// Takes the place of a value into account.
+#[inline(always)]
+fn widen(cell: &mut Cell, place: i64) {
+    let place = place as u64 ^ 1 << 63;
+    cell[2] = cell[2].max(place);
+    cell[3] = cell[3].max(!place);
+}
+
+fn extreme(place: u64) -> Option<f64> {
+    (place != NO_VALUE).then(|| value_at((place ^ 1 << 63) as i64))
+}
+
+impl Cells {
+    /// Cells for `len` groups in all, the new ones empty.
+    pub fn resize(&mut self, len: usize) {
+        if self.cells.is_empty() {
+            self.cells = vec![[0; 4]; len];
+        } else {
+            self.cells.resize(len, [0; 4]);
+        }
+        if !self.nulls.is_empty() {
+            self.nulls.resize(len, 0);
+        }
+    }
+
+    /// Moves all groups: each to the position that `to` gives it, of `len` in all.
+    pub fn rearrange(&mut self, len: usize, moves: impl Iterator<Item = (usize, usize)> + Clone) {
+        let mut cells = vec![[0; 4]; len];
+        moves.clone().for_each(|(from, to)| cells[to] = self.cells[from]);
+        self.cells = cells;
+        if !self.nulls.is_empty() {
+            let mut nulls = vec![0; len];
+            moves.for_each(|(from, to)| nulls[to] = self.nulls[from]);
+            self.nulls = nulls;
+        }
+    }
+
+    /// Counts rows and adds their values where all have one, while keys lie in `first..first +
+    /// counts.len()`. Returns how many did.
+    pub fn add_dense(
+        &mut self,
+        first: i64,
+        counts: &mut [i64],
+        keys: &[i64],
+        values: &[f64],
+    ) -> usize {
+        let cells = &mut self.cells[..counts.len()];
+        let mut rest: Vec<usize> = Vec::new();
+        let mut taken = keys.len();
+        for (row, (key, x)) in keys.iter().zip(values).enumerate() {
+            let position = key.wrapping_sub(first) as usize;
+            if position >= counts.len() {
+                taken = row;
+                break;
+            }
+            counts[position] += 1;
+            if !add(&mut cells[position], *x) {
+                rest.push(row);
+            }
+        }
+        for row in rest {
+            self.add_rest(keys[row].wrapping_sub(first) as usize, keys[row], values[row]);
+        }
+        taken
+    }
+
+    /// Adds the values of rows to the groups at these positions; a null only counts as one.
+    pub fn update(
+        &mut self,
+        positions: impl Iterator<Item = usize>,
+        keys: &[i64],
+        values: &Float64Array,
+    ) {
+        let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
+        if nulls.is_some() && self.nulls.is_empty() {
+            self.nulls = vec![0; self.cells.len()];
+        }
+        for (row, (position, x)) in positions.zip(values.values()).enumerate() {
+            if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                self.nulls[position] += 1;
+            } else if !add(&mut self.cells[position], *x) {
+                self.add_rest(position, keys[row], *x);
+            }
+        }
+    }
+
+    /// Adds what did not fit at once, or is not finite.
+    #[cold]
+    fn add_rest(&mut self, position: usize, key: i64, x: f64) {
+        widen(&mut self.cells[position], order(x));
+        self.add_to_sum(position, key, x);
+    }
+
+    fn add_to_sum(&mut self, position: usize, key: i64, x: f64) {
+        let cell = &mut self.cells[position];
+        let mut sum = expansion(cell);
+        if sum.add(x) {
+            return set_sum(cell, &sum);
+        }
+        if !x.is_finite() {
+            return self.spills.entry(key).or_default().note(x);
+        }
+        let rest = sum.add_fitting(x);
+        set_sum(cell, &sum);
+        if rest != 0.0 {
+            self.spills.entry(key).or_default().add(rest);
+        }
+    }
+
+    /// So many rows of a group have no value.
+    pub fn merge_nulls(&mut self, position: usize, nulls: i64) {
+        if nulls > 0 {
+            if self.nulls.is_empty() {
+                self.nulls = vec![0; self.cells.len()];
+            }
+            self.nulls[position] += nulls;
+        }
+    }
+
+    /// Adds an exact sum in parts.
+    pub fn merge_sum(&mut self, position: usize, key: i64, parts: [f64; 2]) {
+        parts.iter().for_each(|part| self.add_to_sum(position, key, *part));
+    }
+
+    /// Adds what of an exact sum did not fit into its parts.
+    pub fn merge_spill(&mut self, key: i64, bytes: &[u8]) -> Result<()> {
+        self.spills.entry(key).or_default().merge(bytes)
+    }
+
+    /// Takes an extreme value into account as one of its own end.
+    pub fn merge_extreme(&mut self, position: usize, x: f64, greatest: bool) {
+        let cell = &mut self.cells[position];
+        let place = order(x) as u64 ^ 1 << 63;
+        if greatest {
+            cell[2] = cell[2].max(place);
+        } else {
+            cell[3] = cell[3].max(!place);
+        }
+    }
+
+    /// How many rows of a group have a value.
+    pub fn count(&self, group: Group) -> i64 {
+        group.rows - self.nulls.get(group.position).copied().unwrap_or(0)
+    }
+
+    /// The sum of a group's values, rounded once; `None` without values.
+    pub fn sum(&self, group: Group) -> Option<f64> {
+        (self.count(group) > 0).then(|| {
+            sum(expansion(&self.cells[group.position]).parts(), self.spills.get(&group.key))
+        })
+    }
+
+    /// The mean of a group's values, rounded once; `None` without values.
+    pub fn mean(&self, group: Group) -> Option<f64> {
+        let count = self.count(group);
+        (count > 0).then(|| {
+            let sum = expansion(&self.cells[group.position]);
+            mean(sum.parts(), self.spills.get(&group.key), count.unsigned_abs())
+        })
+    }
+
+    /// The greatest of a group's values; `None` without values.
+    pub fn greatest(&self, group: Group) -> Option<f64> {
+        extreme(self.cells[group.position][2])
+    }
+
+    /// The least of a group's values; `None` without values.
+    pub fn least(&self, group: Group) -> Option<f64> {
+        let place = self.cells[group.position][3];
+        if place == NO_VALUE { None } else { extreme(!place) }
+    }
+
+    /// The parts of the exact sums, and what did not fit into them: state columns.
+    pub fn sum_states(&self, groups: &[Group]) -> [ArrayRef; 3] {
+        let part = |part: usize| -> ArrayRef {
+            let bits = groups.iter().map(|group| self.cells[group.position][part]);
+            Arc::new(Float64Array::from_iter_values(bits.map(f64::from_bits)))
+        };
+        let spills: BinaryArray =
+            spill_column(groups.iter().map(|group| group.key), self.spills.len(), |key| {
+                self.spills.get(key)
+            });
+        [part(0), part(1), Arc::new(spills)]
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        let heap: usize = self.spills.values().map(Spill::heap_bytes).sum();
+        self.cells.capacity() * size_of::<Cell>()
+            + self.nulls.capacity() * size_of::<i64>()
+            + self.spills.allocation_size()
+            + heap
+    }
+}

@@ -1,0 +1,515 @@
+//! Groups by one integer key whose aggregates all come from [`Cells`]: the fast form of a
+//! [`Table`](super::table::Table), without a virtual call or a hash for the usual row.
+//!
+//! ```text
+//! dense    position = key - first                   keys that lie close together
+//! sparse   key -> position, in order of appearance   others, and few of them
+//! ```
+//!
+//! Invariants: at a position without rows nothing has been added; dense positions are at most
+//! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up.
+
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::{Float64Type, Int64Type};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
+use arrow::datatypes::{DataType, FieldRef};
+use hashbrown::HashTable;
+use tidemill_core::Result;
+
+use super::plan::{Call, Evaluated};
+use super::table::{Partial, Results};
+use crate::aggregate::{CellCall, Cells, Group};
+use crate::failed;
+
+/// Positions for a group, at most, where keys do not lie close together.
+const SPREAD: usize = 4;
+
+/// So many positions are nothing to be spared.
+const SMALL: usize = 256;
+
+/// Positions for a row of a table's first batch, at most, where the table before it was dense.
+const AHEAD: usize = 128;
+
+/// The aggregates of a window that cells can answer.
+pub(super) struct CellPlan {
+    /// Which evaluated column each of the [`Cells`] is of.
+    inputs: Vec<usize>,
+    /// What each aggregate is, and of which of the [`Cells`].
+    calls: Vec<(CellCall, usize)>,
+}
+
+/// Where a dense table's keys lay: the next slice's probably will, too.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    first: i64,
+    len: usize,
+}
+
+/// Groups of one slice.
+pub(super) struct CellTable {
+    plan: Arc<CellPlan>,
+    index: Index,
+    /// By position, how many rows went in.
+    counts: Vec<i64>,
+    columns: Vec<Cells>,
+}
+
+enum Index {
+    /// All keys from here on have a position.
+    Dense {
+        first: i64,
+    },
+    Sparse(Sparse),
+}
+
+#[derive(Default)]
+struct Sparse {
+    positions: HashTable<u32>,
+    hasher: ahash::RandomState,
+    keys: Vec<i64>,
+    /// So many groups make it worth looking whether they are dense now.
+    look_at: usize,
+}
+
+impl CellPlan {
+    /// The plan for these keys and aggregates; `None` where they need more than cells.
+    pub fn of(keys: &[FieldRef], calls: &[Call]) -> Option<Self> {
+        let [key] = keys else { return None };
+        if *key.data_type() != DataType::Int64 {
+            return None;
+        }
+        let mut plan = Self { inputs: Vec::new(), calls: Vec::new() };
+        for call in calls {
+            let is = call.aggregate.cell().filter(|_| call.filter.is_none())?;
+            let column = match (is, call.inputs.as_slice()) {
+                (CellCall::Rows, _) => 0,
+                (_, [input]) => plan.column(*input),
+                _ => return None,
+            };
+            plan.calls.push((is, column));
+        }
+        Some(plan)
+    }
+
+    fn column(&mut self, input: usize) -> usize {
+        self.inputs.iter().position(|known| *known == input).unwrap_or_else(|| {
+            self.inputs.push(input);
+            self.inputs.len() - 1
+        })
+    }
+}
+
+impl Sparse {
+    fn position(&mut self, key: i64) -> usize {
+        let Self { positions, hasher, keys, .. } = self;
+        let hash = |key: i64| hasher.hash_one(key);
+        let next = keys.len() as u32;
+        let entry = positions.entry(
+            hash(key),
+            |position| keys[*position as usize] == key,
+            |position| hash(keys[*position as usize]),
+        );
+        let position = *entry.or_insert(next).get();
+        if position == next {
+            keys.push(key);
+        }
+        position as usize
+    }
+}
+
+impl CellTable {
+    pub fn new(plan: Arc<CellPlan>) -> Self {
+        let columns = plan.inputs.iter().map(|_| Cells::default()).collect();
+        Self { plan, index: Index::Dense { first: 0 }, counts: Vec::new(), columns }
+    }
+
+    pub fn plan(&self) -> &Arc<CellPlan> {
+        &self.plan
+    }
+
+    /// Whether the keys of a batch can be groups here: a null cannot.
+    pub fn takes(keys: &[ArrayRef]) -> bool {
+        keys[0].null_count() == 0
+    }
+
+    /// Takes rows.
+    pub fn update(&mut self, rows: &Evaluated, expected: &mut Option<Range>) {
+        let keys = rows.keys[0].as_primitive::<Int64Type>().values();
+        let column = |input: &usize| rows.values[*input].as_primitive::<Float64Type>();
+        let plan = self.plan.clone();
+        let values: Vec<&Float64Array> = plan.inputs.iter().map(column).collect();
+        if self.counts.is_empty() {
+            self.begin(keys[0], keys.len(), *expected);
+        }
+        let mut row = 0;
+        while row < keys.len() {
+            let rest = keys.len() - row;
+            let values: Vec<Float64Array> =
+                values.iter().map(|v| Float64Array::slice(v, row, rest)).collect();
+            row += match self.index {
+                Index::Dense { first } => self.update_dense(first, &keys[row..], &values),
+                Index::Sparse(_) => self.update_sparse(&keys[row..], &values),
+            };
+            if let Some(key) = keys.get(row) {
+                self.make_room(*key);
+            }
+        }
+        if let Index::Dense { first } = self.index {
+            *expected = Some(Range { first, len: self.counts.len() });
+        }
+    }
+
+    /// Takes rows until the first whose key has no position. Returns how many.
+    fn update_dense(&mut self, first: i64, keys: &[i64], values: &[Float64Array]) -> usize {
+        let Self { columns, counts, .. } = self;
+        // Counted together with the first column's values where all rows have one.
+        let together = usize::from(values.first().is_some_and(|v| v.null_count() == 0));
+        let taken = match columns.first_mut().filter(|_| together == 1) {
+            Some(cells) => cells.add_dense(first, counts, keys, values[0].values()),
+            None => count_dense(first, counts, keys),
+        };
+        let keys = &keys[..taken];
+        for (cells, values) in columns.iter_mut().zip(values).skip(together) {
+            let positions = keys.iter().map(|key| key.wrapping_sub(first) as usize);
+            cells.update(positions, keys, values);
+        }
+        taken
+    }
+
+    fn update_sparse(&mut self, keys: &[i64], values: &[Float64Array]) -> usize {
+        let Index::Sparse(sparse) = &mut self.index else { return 0 };
+        let positions: Vec<usize> = keys.iter().map(|key| sparse.position(*key)).collect();
+        let groups = sparse.keys.len();
+        self.resize(groups);
+        positions.iter().for_each(|position| self.counts[*position] += 1);
+        for (cells, values) in self.columns.iter_mut().zip(values) {
+            cells.update(positions.iter().copied(), keys, values);
+        }
+        self.look_for_density();
+        keys.len()
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.counts.resize(len, 0);
+        self.columns.iter_mut().for_each(|cells| cells.resize(len));
+    }
+
+    /// Positions for the first batch, of so many rows: where the table before had them, if there is
+    /// reason to think that they will be filled.
+    fn begin(&mut self, key: i64, rows: usize, expected: Option<Range>) {
+        let likely = |range: &Range| {
+            (key.wrapping_sub(range.first) as usize) < range.len && range.len <= AHEAD * rows
+        };
+        match expected.filter(likely) {
+            Some(range) => {
+                self.index = Index::Dense { first: range.first };
+                self.counts = vec![0; range.len];
+                self.columns.iter_mut().for_each(|cells| cells.resize(range.len));
+            }
+            None => {
+                self.index = Index::Dense { first: key };
+                self.resize(1);
+            }
+        }
+    }
+
+    /// Gives a key a position: beside the others while they lie close together.
+    fn make_room(&mut self, key: i64) {
+        let Index::Dense { first } = self.index else { return };
+        let last = first + (self.counts.len() as i64 - 1);
+        let (low, high) = (first.min(key), last.max(key));
+        let room = SMALL.max(SPREAD * self.len());
+        match usize::try_from(high.wrapping_sub(low)) {
+            Ok(span) if span < room => {
+                // Some more on the side that grows, so that it does not grow for each key.
+                let more = (span / 2).min(room - 1 - span) as i64;
+                let (low, high) = if key < first {
+                    (low.saturating_sub(more), high)
+                } else {
+                    (low, high.saturating_add(more))
+                };
+                self.span(low, high);
+            }
+            _ => self.scatter(),
+        }
+    }
+
+    /// Dense positions for all keys from `low` to `high`.
+    fn span(&mut self, low: i64, high: i64) {
+        let len = (high - low) as usize + 1;
+        match self.index {
+            Index::Dense { first } if first == low => self.resize(len),
+            _ => {
+                let moves: Vec<_> = self
+                    .groups()
+                    .iter()
+                    .map(|group| (group.position, (group.key - low) as usize))
+                    .collect();
+                self.rearrange(len, &moves);
+                self.index = Index::Dense { first: low };
+            }
+        }
+    }
+
+    /// Positions in order of appearance.
+    fn scatter(&mut self) {
+        let mut sparse = Sparse::default();
+        let groups = self.groups();
+        let position = |group: &Group| (group.position, sparse.position(group.key));
+        let moves: Vec<_> = groups.iter().map(position).collect();
+        self.rearrange(moves.len(), &moves);
+        sparse.look_at = (2 * moves.len()).max(SMALL);
+        self.index = Index::Sparse(sparse);
+    }
+
+    fn rearrange(&mut self, len: usize, moves: &[(usize, usize)]) {
+        let mut counts = vec![0; len];
+        moves.iter().for_each(|(from, to)| counts[*to] = self.counts[*from]);
+        self.counts = counts;
+        self.columns.iter_mut().for_each(|cells| cells.rearrange(len, moves.iter().copied()));
+    }
+
+    /// Makes a table dense whose keys have come to lie close together.
+    fn look_for_density(&mut self) {
+        let Index::Sparse(sparse) = &mut self.index else { return };
+        let groups = sparse.keys.len();
+        if groups < sparse.look_at {
+            return;
+        }
+        sparse.look_at = groups + groups / 2;
+        let (low, high) = sparse
+            .keys
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), key| (low.min(*key), high.max(*key)));
+        if usize::try_from(high.wrapping_sub(low)).is_ok_and(|span| span < SPREAD / 2 * groups) {
+            self.span(low, high);
+        }
+    }
+
+    /// How many groups there are.
+    pub fn len(&self) -> usize {
+        match &self.index {
+            Index::Dense { .. } => self.counts.iter().filter(|count| **count > 0).count(),
+            Index::Sparse(sparse) => sparse.keys.len(),
+        }
+    }
+
+    /// The groups: dense ones in the order of their keys.
+    fn groups(&self) -> Vec<Group> {
+        let counts = self.counts.iter().copied().enumerate();
+        match &self.index {
+            Index::Dense { first } => counts
+                .filter(|(_, rows)| *rows > 0)
+                .map(|(position, rows)| Group { position, key: first + position as i64, rows })
+                .collect(),
+            Index::Sparse(sparse) => counts
+                .zip(&sparse.keys)
+                .map(|((position, rows), key)| Group { position, key: *key, rows })
+                .collect(),
+        }
+    }
+
+    /// Takes partial aggregates.
+    pub fn merge(&mut self, partial: &Partial, expected: &mut Option<Range>) -> Result<()> {
+        let keys = partial.keys[0].as_primitive::<Int64Type>().values();
+        if self.counts.is_empty() {
+            self.begin(keys[0], keys.len(), *expected);
+        }
+        let states = States::of(&self.plan, &partial.states);
+        let rows = states.rows(partial.rows);
+        for (key, rows) in keys.iter().zip(&rows) {
+            let position = self.position(*key);
+            self.counts[position] += rows;
+        }
+        // Only now that all keys have one do positions stay.
+        let positions: Vec<usize> = keys.iter().map(|key| self.position(*key)).collect();
+        for (cells, column) in self.columns.iter_mut().zip(&states.columns) {
+            column.merge(cells, &positions, keys, &rows)?;
+        }
+        self.look_for_density();
+        Ok(())
+    }
+
+    /// The position of a key, which is given one if need be.
+    fn position(&mut self, key: i64) -> usize {
+        loop {
+            match &mut self.index {
+                Index::Dense { first } => {
+                    let position = key.wrapping_sub(*first) as usize;
+                    if position < self.counts.len() {
+                        return position;
+                    }
+                    self.make_room(key);
+                }
+                Index::Sparse(sparse) => {
+                    let position = sparse.position(key);
+                    if position == self.counts.len() {
+                        self.resize(position + 1);
+                    }
+                    return position;
+                }
+            }
+        }
+    }
+
+    /// The groups with the states of their aggregates.
+    pub fn into_partial(self) -> Partial {
+        let groups = self.groups();
+        let mut states = Vec::new();
+        for (call, column) in &self.plan.calls {
+            match call {
+                CellCall::Rows => states.push(counts(groups.iter().map(|group| group.rows))),
+                CellCall::Sum | CellCall::Mean => {
+                    let cells = &self.columns[*column];
+                    states.push(counts(groups.iter().map(|group| cells.count(*group))));
+                    states.extend(cells.sum_states(&groups));
+                }
+                CellCall::Min | CellCall::Max => states.push(self.result(*call, *column, &groups)),
+            }
+        }
+        Partial { rows: groups.len(), keys: vec![keys(&groups)], states }
+    }
+
+    /// The groups with the results of their aggregates.
+    pub fn into_results(self) -> Results {
+        let groups = self.groups();
+        let result = |(call, column): &(CellCall, usize)| self.result(*call, *column, &groups);
+        let values = self.plan.calls.iter().map(result).collect();
+        Results { rows: groups.len(), keys: vec![keys(&groups)], values }
+    }
+
+    fn result(&self, call: CellCall, column: usize, groups: &[Group]) -> ArrayRef {
+        let floats = |of: fn(&Cells, Group) -> Option<f64>| -> ArrayRef {
+            let cells = &self.columns[column];
+            Arc::new(groups.iter().map(|group| of(cells, *group)).collect::<Float64Array>())
+        };
+        match call {
+            CellCall::Rows => counts(groups.iter().map(|group| group.rows)),
+            CellCall::Sum => floats(Cells::sum),
+            CellCall::Mean => floats(Cells::mean),
+            CellCall::Min => floats(Cells::least),
+            CellCall::Max => floats(Cells::greatest),
+        }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        let index = match &self.index {
+            Index::Dense { .. } => 0,
+            Index::Sparse(sparse) => {
+                sparse.positions.allocation_size() + sparse.keys.capacity() * size_of::<i64>()
+            }
+        };
+        let columns: usize = self.columns.iter().map(Cells::bytes).sum();
+        index + self.counts.capacity() * size_of::<i64>() + columns
+    }
+}
+
+/// Counts rows while their keys have a position. Returns how many did.
+fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
+    for (row, key) in keys.iter().enumerate() {
+        match counts.get_mut(key.wrapping_sub(first) as usize) {
+            Some(count) => *count += 1,
+            None => return row,
+        }
+    }
+    keys.len()
+}
+
+fn counts(counts: impl Iterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(counts))
+}
+
+fn keys(groups: &[Group]) -> ArrayRef {
+    counts(groups.iter().map(|group| group.key))
+}
+
+/// The state columns of a partial aggregate, as cells take them.
+struct States<'a> {
+    /// How many rows each group has, where an aggregate says.
+    counts: Option<&'a [i64]>,
+    columns: Vec<ColumnStates<'a>>,
+}
+
+/// The states of one column's [`Cells`]. Several aggregates may have kept the same sum: it is taken
+/// from the first.
+#[derive(Default)]
+struct ColumnStates<'a> {
+    /// Counts of values, two parts of their sum, and what did not fit.
+    sum: Option<&'a [ArrayRef]>,
+    least: Option<&'a Float64Array>,
+    greatest: Option<&'a Float64Array>,
+}
+
+impl<'a> States<'a> {
+    fn of(plan: &CellPlan, mut states: &'a [ArrayRef]) -> Self {
+        let columns = plan.inputs.iter().map(|_| ColumnStates::default()).collect();
+        let mut all = Self { counts: None, columns };
+        for (call, column) in &plan.calls {
+            let columns = if matches!(call, CellCall::Sum | CellCall::Mean) { 4 } else { 1 };
+            let (own, others) = states.split_at(columns);
+            match call {
+                CellCall::Rows => all.counts = Some(own[0].as_primitive::<Int64Type>().values()),
+                CellCall::Sum | CellCall::Mean => all.columns[*column].sum = Some(own),
+                CellCall::Min => all.columns[*column].least = Some(own[0].as_primitive()),
+                CellCall::Max => all.columns[*column].greatest = Some(own[0].as_primitive()),
+            }
+            states = others;
+        }
+        all
+    }
+
+    /// How many rows each group has. Where no aggregate asks, at least as many as it has values, and
+    /// more than none.
+    fn rows(&self, groups: usize) -> Vec<i64> {
+        if let Some(counts) = self.counts {
+            return counts.to_vec();
+        }
+        let mut rows = vec![1; groups];
+        for counts in self.columns.iter().filter_map(ColumnStates::counts) {
+            rows.iter_mut().zip(counts).for_each(|(rows, count)| *rows = (*count).max(*rows));
+        }
+        rows
+    }
+}
+
+impl ColumnStates<'_> {
+    fn counts(&self) -> Option<&[i64]> {
+        self.sum.map(|sum| &**sum[0].as_primitive::<Int64Type>().values())
+    }
+
+    fn merge(
+        &self,
+        cells: &mut Cells,
+        positions: &[usize],
+        keys: &[i64],
+        rows: &[i64],
+    ) -> Result<()> {
+        if let (Some(sum), Some(counts)) = (self.sum, self.counts()) {
+            let [high, low] =
+                [&sum[1], &sum[2]].map(|part| part.as_primitive::<Float64Type>().values());
+            for (row, position) in positions.iter().enumerate() {
+                cells.merge_nulls(*position, rows[row] - counts[row]);
+                cells.merge_sum(*position, keys[row], [high[row], low[row]]);
+            }
+            let spills = sum[3].as_binary::<i32>();
+            if spills.null_count() < spills.len() {
+                for (key, bytes) in keys.iter().zip(spills) {
+                    if let Some(bytes) = bytes {
+                        cells.merge_spill(*key, bytes).map_err(failed)?;
+                    }
+                }
+            }
+        }
+        for (extremes, greatest) in [(self.least, false), (self.greatest, true)] {
+            for (position, extreme) in positions.iter().zip(extremes.into_iter().flatten()) {
+                if let Some(x) = extreme {
+                    cells.merge_extreme(*position, x, greatest);
+                }
+            }
+        }
+        Ok(())
+    }
+}
