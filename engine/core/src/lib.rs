@@ -8,6 +8,7 @@
 //! | [`watermark`] | per-split watermarks, minimum over inputs |
 //! | [`element`] | what flows between operators |
 //! | [`source`], [`sink`], [`operator`] | what plugs into the engine |
+//! | [`need`] | what a job looks at of a source's rows |
 //! | [`graph`] | the dataflow graph that front-ends build and the runtime executes |
 //! | [`table`] | tables with options, as SQL declares them, and the factories that connect them |
 //! | [`part`] | what a node's results depend on, for checkpoints |
@@ -27,6 +28,7 @@ pub mod error;
 pub mod graph;
 pub mod interceptor;
 pub mod key;
+pub mod need;
 pub mod operator;
 pub mod part;
 pub mod record;

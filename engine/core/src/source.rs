@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::dead_letter::DeadLetter;
 use crate::element::Epoch;
 use crate::error::Result;
+use crate::need::Need;
 use crate::record::Records;
 use crate::time::Clock;
 
@@ -85,6 +86,13 @@ pub trait Source: Send + Sync {
     /// One line for `explain`: the connector and what it reads, without secrets. Offsets of a checkpoint
     /// are given only to a source whose first word is the same.
     fn describe(&self) -> String;
+
+    /// The same source for a job that looks at no more than this of its columns, in the schema's order: the
+    /// same schema, splits, offsets and records, but what is not needed may be null where the schema
+    /// allows it. `None`, as by default, where that would save nothing: the job reads this one.
+    fn reading(&self, _: &[Need]) -> Option<Arc<dyn Source>> {
+        None
+    }
 }
 
 /// What a reader gets from the shard that runs it.
