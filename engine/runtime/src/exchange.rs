@@ -62,7 +62,12 @@ impl LocalQueue {
     }
 
     pub fn pop(&mut self) -> Option<Envelope> {
-        let envelope = self.queue.pop_front()?;
+        self.pop_if(|_| true)
+    }
+
+    /// The first element, where it is one of these.
+    pub fn pop_if(&mut self, wanted: impl FnOnce(&Element) -> bool) -> Option<Envelope> {
+        let envelope = self.queue.pop_front_if(|first| wanted(&first.element))?;
         self.account.subtract(envelope.bytes);
         Some(envelope)
     }
@@ -101,12 +106,17 @@ impl Channel {
     }
 
     pub fn pop(&self) -> Option<Envelope> {
+        self.pop_if(|_| true)
+    }
+
+    /// The first element, where it is one of these.
+    pub fn pop_if(&self, wanted: impl FnOnce(&Element) -> bool) -> Option<Envelope> {
         if self.len() == 0 {
             return None;
         }
         let mut queue = self.queue.lock();
         let was_full = queue.len() >= CHANNEL_CAPACITY;
-        let envelope = queue.pop_front();
+        let envelope = queue.pop_front_if(|first| wanted(&first.element));
         let has_room = queue.len() < CHANNEL_CAPACITY;
         self.len.store(queue.len(), Ordering::Release);
         drop(queue);

@@ -41,6 +41,19 @@ impl Inlet {
         }
     }
 
+    /// The next element, where it is a watermark.
+    fn pop_watermark(&mut self) -> Option<EventTime> {
+        let is_watermark = |element: &Element| matches!(element, Element::Watermark(_));
+        let envelope = match self {
+            Self::Local(queue) => queue.pop_if(is_watermark),
+            Self::Remote { channel, .. } => channel.pop_if(is_watermark),
+        };
+        envelope.and_then(|envelope| match envelope.element {
+            Element::Watermark(watermark) => Some(watermark),
+            _ => None,
+        })
+    }
+
     pub fn len(&self) -> usize {
         match self {
             Self::Local(queue) => queue.len(),
@@ -268,6 +281,7 @@ impl Station {
             Element::Watermark(watermark) => {
                 self.wake(inlet, emitted)?;
                 self.merge.advance(inlet, watermark);
+                self.take_watermarks();
                 self.raise(emitted)
             }
             Element::Idle => {
@@ -343,6 +357,19 @@ impl Station {
         Ok(())
     }
 
+    /// Takes what other watermarks are next at the inputs: the merged one rises once for all of them. Each
+    /// shard in front of an exchange sends one with every batch, so that many shards would raise it in as
+    /// many small steps.
+    fn take_watermarks(&mut self) {
+        for inlet in 0..self.inlets.len() {
+            while !self.aligned[inlet]
+                && let Some(watermark) = self.inlets[inlet].pop_watermark()
+            {
+                self.merge.advance(inlet, watermark);
+            }
+        }
+    }
+
     /// Raises the merged watermark as far as the inputs allow.
     fn raise(&mut self, emitted: &mut Emitted) -> Result<()> {
         self.settle_idle_inputs();
@@ -357,11 +384,11 @@ impl Station {
     fn settle_idle_inputs(&mut self) {
         for (n, inlet) in self.inlets.iter().enumerate() {
             let Inlet::Remote { gate, producer, .. } = inlet else { continue };
+            if !self.merge.is_idle(n) {
+                continue;
+            }
             let candidate = self.merge.candidate();
-            if self.merge.is_idle(n)
-                && candidate > self.merge.watermark()
-                && !gate.promise(candidate, *producer)
-            {
+            if candidate > self.merge.watermark() && !gate.promise(candidate, *producer) {
                 self.merge.wake(n);
             }
         }
@@ -496,5 +523,98 @@ impl Station {
     /// For `/status`: how much waits at the inputs.
     pub fn queue_len(&self) -> usize {
         self.inlets.iter().map(Inlet::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_core::dead_letter::OnError;
+    use tidemill_core::operator::{Output, StateFragment};
+    use tidemill_core::time::SystemClock;
+
+    use super::*;
+    use crate::memory::{Memory, MemoryKind};
+
+    /// Has nothing to do at any element.
+    struct Nothing;
+
+    impl Operator for Nothing {
+        fn process(&mut self, _: usize, _: Batch, _: &mut dyn Output) -> Result<()> {
+            Ok(())
+        }
+
+        fn watermark(&mut self, _: EventTime, _: &mut dyn Output) -> Result<Progress> {
+            Ok(Progress::Done)
+        }
+
+        fn barrier(&mut self, _: Barrier, _: &mut dyn Output) -> Result<StateChange> {
+            Ok(StateChange::default())
+        }
+
+        fn restore(&mut self, _: StateFragment) -> Result<()> {
+            Ok(())
+        }
+
+        fn state_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    /// A station whose inputs hold these elements.
+    fn station(inputs: Vec<Vec<Element>>) -> Station {
+        let memory = Memory::new(None);
+        let rejects = Rejects {
+            job: "job".to_owned(),
+            source: "source".to_owned(),
+            on_error: OnError::Fail,
+            clock: Arc::new(SystemClock::default()),
+            epoch: 1,
+            late_output: false,
+            declined_output: false,
+        };
+        let barrier = Barrier { epoch: 1, full: true, checkpointed: true };
+        let mut station = Station::new(
+            "station".to_owned(),
+            Arc::default(),
+            Behavior::Operator(Box::new(Nothing)),
+            rejects,
+            DelayRecorder::new(),
+            Arc::new(Mutex::new(barrier)),
+            memory.account(MemoryKind::State, "station"),
+        );
+        for (input, elements) in inputs.into_iter().enumerate() {
+            let mut queue = LocalQueue::new(memory.account(MemoryKind::Queues, "queue"));
+            elements.into_iter().for_each(|element| queue.push(Envelope::new(element, 0)));
+            station.add_inlet(input, Inlet::Local(queue));
+        }
+        station
+    }
+
+    /// What the steps emit, each in words.
+    fn steps(station: &mut Station) -> Vec<String> {
+        let mut steps = Vec::new();
+        loop {
+            let mut emitted = Emitted::new();
+            if station.step(0, &mut emitted).unwrap().is_none() {
+                return steps;
+            }
+            let elements: Vec<_> = emitted.into_iter().map(|(_, element)| element).collect();
+            steps.push(format!("{elements:?}"));
+        }
+    }
+
+    #[test]
+    fn watermarks_that_wait_raise_the_merged_one_once_and_none_is_taken_from_behind_a_barrier() {
+        let at = Element::Watermark;
+        let mut station = station(vec![
+            vec![at(5), at(8), Element::Barrier(1), at(50)],
+            vec![at(6), at(7)],
+            vec![at(40), Element::Barrier(1)],
+        ]);
+        assert_eq!(steps(&mut station), ["[Watermark(7)]", "[]", "[]"]);
+        let Inlet::Local(queue) = &mut station.inlets[1] else { unreachable!() };
+        let more = [at(9), Element::Barrier(1), at(60)];
+        more.into_iter().for_each(|element| queue.push(Envelope::new(element, 0)));
+        assert_eq!(steps(&mut station), ["[Watermark(8)]", "[Barrier(1)]", "[Watermark(40)]"]);
     }
 }
