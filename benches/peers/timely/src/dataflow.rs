@@ -74,8 +74,7 @@ fn work(worker: &mut Worker, all: &Columns) -> Checksum {
     }
     input.close();
     while worker.step_or_park(None) {}
-    let results = slices.borrow().results();
-    results
+    slices.borrow().results()
 }
 
 /// What is written to an operator that has no output.
