@@ -31,6 +31,9 @@ impl Default for Limits {
 /// How much of an overlong record is kept.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 
+/// So many chunks are kept for their memory.
+const SPENT_MAX: usize = 4;
+
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Cuts an input into records.
@@ -39,6 +42,8 @@ pub(crate) struct Chunks {
     framing: Framing,
     limits: Limits,
     chunk: Arc<Vec<u8>>,
+    /// Chunks before it, to be filled again when no batch refers to them any more.
+    spent: Vec<Arc<Vec<u8>>>,
     /// Where in the chunk the next record begins.
     at: usize,
     /// Where in the input the next record begins.
@@ -74,7 +79,8 @@ impl Chunks {
         limits: Limits,
     ) -> Result<Self> {
         let chunk = Arc::new(Vec::new());
-        let mut chunks = Self { input, framing, limits, chunk, at: 0, offset, ended: false };
+        let spent = Vec::new();
+        let mut chunks = Self { input, framing, limits, chunk, spent, at: 0, offset, ended: false };
         if offset == 0 {
             while !chunks.ended && chunks.chunk.len() < BYTE_ORDER_MARK.len() {
                 chunks.fill()?;
@@ -89,6 +95,19 @@ impl Chunks {
     /// The bytes that the records of late are in.
     pub(crate) fn chunk(&self) -> &Arc<Vec<u8>> {
         &self.chunk
+    }
+
+    /// What of the chunk lies ahead, and where in the chunk it begins. Of the records that end in it
+    /// none is too long.
+    pub(crate) fn ahead(&self) -> (&[u8], usize) {
+        let ahead = &self.chunk[self.at..];
+        let line_bytes_max = self.limits.record_bytes_max.saturating_add(1);
+        (&ahead[..ahead.len().min(line_bytes_max)], self.at)
+    }
+
+    /// Where in the chunk the next record begins.
+    pub(crate) fn position(&self) -> usize {
+        self.at
     }
 
     /// Where in the input the next record begins.
@@ -126,7 +145,8 @@ impl Chunks {
         }
     }
 
-    fn consume(&mut self, bytes: usize) {
+    /// Passes over so many bytes of [`Chunks::ahead`], which end with a record.
+    pub(crate) fn consume(&mut self, bytes: usize) {
         self.at += bytes;
         self.offset += bytes as u64;
     }
@@ -153,26 +173,28 @@ impl Chunks {
         }
     }
 
-    /// Reads on; the record that is not complete moves to the front. A chunk that a batch still
-    /// refers to stays as it is, and a new one takes its place.
+    /// Room for the next chunk: that of one before it, whose memory is warm, if it is free.
+    fn empty_chunk(&mut self) -> Vec<u8> {
+        let free = self.spent.iter_mut().position(|chunk| Arc::get_mut(chunk).is_some());
+        let free = free.and_then(|free| Arc::into_inner(self.spent.swap_remove(free)));
+        let mut chunk = free.unwrap_or_default();
+        chunk.clear();
+        chunk
+    }
+
+    /// Reads on; the record that is not complete moves to the front of another chunk, since a batch
+    /// may still refer to this one.
     fn fill(&mut self) -> Result<()> {
         let rest = self.chunk.len() - self.at;
         let wanted = self.limits.chunk_bytes.max(rest);
-        let mut next = match Arc::get_mut(&mut self.chunk) {
-            Some(chunk) => {
-                let mut chunk = std::mem::take(chunk);
-                chunk.drain(..self.at);
-                chunk
-            }
-            None => {
-                let mut chunk = Vec::with_capacity(rest + wanted);
-                chunk.extend_from_slice(&self.chunk[self.at..]);
-                chunk
-            }
-        };
+        let mut next = self.empty_chunk();
+        next.extend_from_slice(&self.chunk[self.at..]);
         next.reserve(wanted);
         let read = self.input.by_ref().take(wanted as u64).read_to_end(&mut next);
-        self.chunk = Arc::new(next);
+        let last = std::mem::replace(&mut self.chunk, Arc::new(next));
+        if self.spent.len() < SPENT_MAX && last.capacity() <= 2 * self.limits.chunk_bytes {
+            self.spent.push(last);
+        }
         self.at = 0;
         let read = read.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => Error::corrupt("the compressed file is cut off"),

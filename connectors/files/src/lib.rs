@@ -5,6 +5,7 @@
 //! | `location` | which files a path means, and their names as splits |
 //! | `chunk`, `framing` | bytes of a file in large pieces, cut into records |
 //! | `text`, `columnar` | the readers of one split: records through a decoder, Parquet |
+//! | `records` | the bytes behind a batch's rows |
 //! | `constants` | columns that are the same in a whole file: metadata and partitions |
 //! | [`source`], [`sink`], [`factory`] | what plugs into the engine |
 //!
@@ -21,6 +22,7 @@ mod constants;
 pub mod factory;
 mod framing;
 mod location;
+mod records;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

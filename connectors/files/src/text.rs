@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use tidemill_core::dead_letter::DeadLetter;
-use tidemill_core::record::{Records, SourceRecord};
+use tidemill_core::record::SourceRecord;
 use tidemill_core::source::{Offset, Read, ReadBatch, SplitId, SplitReader};
 use tidemill_core::{Error, Result};
 use tidemill_formats::{Decoder, Format};
@@ -19,6 +19,7 @@ use tidemill_formats::{Decoder, Format};
 use crate::chunk::{Chunks, Frame, Limits};
 use crate::constants::Constants;
 use crate::framing::Framing;
+use crate::records::{TextRecords, position};
 
 /// Bytes of records after which a batch is handed over, however few rows it has.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
@@ -51,6 +52,8 @@ pub(crate) struct TextReader {
     compressed: bool,
     bytes_read: Arc<AtomicU64>,
     size: u64,
+    /// Where the lines end that the decoder has taken of late.
+    line_ends: Vec<u32>,
 }
 
 impl TextReader {
@@ -99,6 +102,7 @@ impl TextReader {
             compressed,
             bytes_read,
             size,
+            line_ends: Vec::new(),
         };
         match from {
             Some(from) if compressed => reader.skip_records(parse_number(from)?)?,
@@ -144,43 +148,66 @@ impl TextReader {
     /// Takes records until there are `max_rows`, or enough bytes, or no more.
     fn fill(&mut self, max_rows: usize) -> Result<Filled> {
         let start = self.chunks.offset();
-        let mut filled = Filled { first_line: self.line, ..Filled::default() };
+        let mut filled = Filled::default();
         while filled.records < max_rows && self.chunks.offset() - start < BATCH_BYTES_MAX {
-            let Some(frame) = self.chunks.next()? else { break };
-            let line = self.line;
-            let (payload, outcome) = match &frame {
-                Frame::Record { range, lines } => {
-                    self.line += lines;
-                    let payload = &self.chunks.chunk()[range.clone()];
-                    if payload.is_empty() && self.skips_blank {
-                        continue;
-                    }
-                    (payload, self.decoder.decode(payload))
-                }
-                Frame::TooLong { head, lines } => {
-                    self.line += lines;
-                    let limit = self.record_bytes_max;
-                    let kept = head.len();
-                    let reason =
-                        format!("longer than {limit} bytes; its first {kept} bytes are kept");
-                    (head.as_slice(), Err(reason))
-                }
-            };
-            filled.records += 1;
-            match (outcome, &frame) {
-                (Err(reason), _) => filled.dead_letters.push(DeadLetter::new(
-                    self.split.clone(),
-                    SourceRecord::new(position(line), payload),
-                    reason,
-                )),
-                (Ok(()), Frame::Record { range, .. }) => {
-                    filled.rows.push(self.chunks.chunk(), range.start, range.end, line);
-                }
-                (Ok(()), Frame::TooLong { .. }) => {}
+            self.take_lines(&mut filled, max_rows);
+            if filled.records == max_rows {
+                break;
             }
+            let Some(frame) = self.chunks.next()? else { break };
+            self.take_record(&frame, &mut filled);
         }
         self.number += filled.records as u64;
         Ok(filled)
+    }
+
+    /// Takes the lines ahead that the decoder is quick at.
+    fn take_lines(&mut self, filled: &mut Filled, max_rows: usize) {
+        let (ahead, start) = self.chunks.ahead();
+        let ends = &mut self.line_ends;
+        ends.clear();
+        self.decoder.decode_lines(ahead, max_rows - filled.records, ends);
+        let Some(length) = ends.last().copied() else { return };
+        filled.rows.begin(self.chunks.chunk(), start, self.line);
+        filled.rows.ends.extend_from_slice(ends);
+        filled.records += ends.len();
+        self.line += ends.len() as u64;
+        self.chunks.consume(length as usize);
+    }
+
+    /// Takes a record that is cut out, whatever it is like.
+    fn take_record(&mut self, frame: &Frame, filled: &mut Filled) {
+        let line = self.line;
+        let (payload, outcome) = match frame {
+            Frame::Record { range, lines } => {
+                self.line += lines;
+                let payload = &self.chunks.chunk()[range.clone()];
+                if payload.is_empty() && self.skips_blank {
+                    return;
+                }
+                (payload, self.decoder.decode(payload))
+            }
+            Frame::TooLong { head, lines } => {
+                self.line += lines;
+                let limit = self.record_bytes_max;
+                let kept = head.len();
+                let reason = format!("longer than {limit} bytes; its first {kept} bytes are kept");
+                (head.as_slice(), Err(reason))
+            }
+        };
+        filled.records += 1;
+        match (outcome, frame) {
+            (Err(reason), _) => filled.dead_letters.push(DeadLetter::new(
+                self.split.clone(),
+                SourceRecord::new(position(line), payload),
+                reason,
+            )),
+            (Ok(()), Frame::Record { range, .. }) => {
+                let bytes = range.start..self.chunks.position();
+                filled.rows.add(self.chunks.chunk(), bytes, line);
+            }
+            (Ok(()), Frame::TooLong { .. }) => {}
+        }
     }
 }
 
@@ -190,7 +217,6 @@ struct Filled {
     records: usize,
     dead_letters: Vec<DeadLetter>,
     rows: TextRecords,
-    first_line: u64,
 }
 
 impl SplitReader for TextReader {
@@ -200,13 +226,11 @@ impl SplitReader for TextReader {
             return Ok(Read::End);
         }
         let rows = self.constants.complete(self.decoder.finish()?)?;
-        let mut records = filled.rows;
-        records.first_line = filled.first_line;
         Ok(Read::Batch(ReadBatch {
             rows,
             dead_letters: filled.dead_letters,
             skipped: 0,
-            records: Some(Arc::new(records)),
+            records: Some(Arc::new(filled.rows)),
         }))
     }
 
@@ -226,40 +250,6 @@ impl SplitReader for TextReader {
         };
         Some((read.min(self.size), self.size))
     }
-}
-
-/// The bytes behind the rows of one batch.
-#[derive(Debug, Default)]
-struct TextRecords {
-    /// Chunks, each with the number of its first record.
-    chunks: Vec<(usize, Arc<Vec<u8>>)>,
-    /// Where in its chunk a record lies, and its line, counting from `first_line`.
-    places: Vec<(u32, u32, u32)>,
-    first_line: u64,
-}
-
-impl TextRecords {
-    fn push(&mut self, chunk: &Arc<Vec<u8>>, start: usize, end: usize, line: u64) {
-        if self.chunks.last().is_none_or(|(_, last)| !Arc::ptr_eq(last, chunk)) {
-            self.chunks.push((self.places.len(), chunk.clone()));
-        }
-        self.places.push((start as u32, end as u32, line as u32));
-    }
-}
-
-impl Records for TextRecords {
-    fn record(&self, index: usize) -> SourceRecord {
-        let (start, end, line) = self.places[index];
-        let chunk = self.chunks.partition_point(|(first, _)| *first <= index) - 1;
-        let payload = self.chunks[chunk].1[start as usize..end as usize].to_vec();
-        // Only the low half of a line is kept; a batch is far shorter than that.
-        let beyond = line.wrapping_sub(self.first_line as u32);
-        SourceRecord::new(position(self.first_line + u64::from(beyond)), payload)
-    }
-}
-
-fn position(line: u64) -> String {
-    format!("line {line}")
 }
 
 /// The next record's bytes (the start of them where it is too long).

@@ -26,6 +26,7 @@ pub mod csv;
 pub mod fields;
 pub mod json;
 mod number;
+mod patience;
 pub mod protobuf;
 pub mod raw;
 pub mod registry;
@@ -34,6 +35,7 @@ mod schema_evolution;
 mod temporal;
 #[cfg(test)]
 mod testing;
+mod word;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -55,6 +57,16 @@ pub trait Decoder: Send {
     /// As [`Decoder::decode`], for a record that has no payload at all (Kafka's tombstones).
     fn decode_null(&mut self) -> Result<(), String> {
         Err("the record has no payload".to_owned())
+    }
+
+    /// Takes records off the front of `text`, a record a line, as long as they are of the shape that
+    /// the decoder is quickest at, and at most `max` of them. Returns where each line that was taken
+    /// ends, behind its line end. The first line that was not taken may be as good as they are: it
+    /// is [`Decoder::decode`] that judges it.
+    ///
+    /// By default none is taken.
+    fn decode_lines(&mut self, text: &[u8], max: usize, ends: &mut Vec<u32>) {
+        let _ = (text, max, ends);
     }
 
     /// How many rows wait for [`Decoder::finish`].

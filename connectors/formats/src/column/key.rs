@@ -1,8 +1,9 @@
-//! A field's name as JSON usually has it, compared a word at a time.
+//! A short text that is looked for at one place, compared a word at a time: a field's name as JSON usually
+//! has it, or all that stands between two values.
 
 const WORD: usize = 8;
 
-/// `"name":`, to be compared with the bytes in front of a value.
+/// A text like `"name":`, to be compared with the bytes in front of a value.
 pub(crate) struct Key {
     text: Vec<u8>,
     /// The first bytes, and which of them count; the lowest byte comes first.
@@ -16,14 +17,21 @@ impl Key {
     /// The key of `name`; none matches where JSON has to escape the name.
     pub(crate) fn new(name: &str) -> Self {
         let escaped = |letter: char| matches!(letter, '"' | '\\') || letter.is_control();
-        let text =
-            if name.contains(escaped) { vec![0xff] } else { format!("\"{name}\":").into_bytes() };
+        if name.contains(escaped) {
+            Self::of(&[0xff])
+        } else {
+            Self::of(format!("\"{name}\":").as_bytes())
+        }
+    }
+
+    /// This very text.
+    pub(crate) fn of(text: &[u8]) -> Self {
         let mut head = [0; WORD];
         let known = text.len().min(WORD);
         head[..known].copy_from_slice(&text[..known]);
         let head_mask = if known == WORD { u64::MAX } else { (1 << (8 * known)) - 1 };
-        let tail = text.len().checked_sub(WORD).map_or(0, |at| word(&text, at).unwrap_or(0));
-        Self { head: u64::from_le_bytes(head), head_mask, tail, text }
+        let tail = text.len().checked_sub(WORD).map_or(0, |at| word(text, at).unwrap_or(0));
+        Self { head: u64::from_le_bytes(head), head_mask, tail, text: text.to_vec() }
     }
 
     pub(crate) fn len(&self) -> usize {

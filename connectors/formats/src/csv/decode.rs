@@ -6,24 +6,26 @@ use memchr::{memchr, memchr_iter};
 use tidemill_core::{Error, Result};
 
 use super::CsvFormat;
+use super::lines::LineReader;
 use crate::Decoder;
 use crate::column::{Bad, Column, Fit, Record, Values, type_name};
 
 /// Decodes CSV records. See the [module](super).
 pub struct CsvDecoder {
     fields: FieldReader,
+    lines: LineReader,
     schema: SchemaRef,
     rows: usize,
 }
 
 /// Where the fields of a record go.
-struct FieldReader {
-    format: CsvFormat,
-    record: Record,
+pub(super) struct FieldReader {
+    pub(super) format: CsvFormat,
+    pub(super) record: Record,
     /// For each field of a record its column, if it has one.
-    targets: Vec<Option<usize>>,
+    pub(super) targets: Vec<Option<usize>>,
     /// Columns that no field fills.
-    absent: Vec<usize>,
+    pub(super) absent: Vec<usize>,
     /// A quoted field without its doubled quotes.
     unquoted: Vec<u8>,
 }
@@ -53,8 +55,9 @@ impl CsvDecoder {
         }
         let absent = (0..schema.fields().len()).filter(|c| !targets.contains(&Some(*c))).collect();
         let record = Record::new(schema.fields())?;
+        let lines = LineReader::new(&format, targets.len());
         let fields = FieldReader { format, record, targets, absent, unquoted: Vec::new() };
-        Ok(Self { fields, schema, rows: 0 })
+        Ok(Self { fields, lines, schema, rows: 0 })
     }
 }
 
@@ -96,6 +99,19 @@ impl Decoder for CsvDecoder {
                 self.fields.record.truncate(self.rows);
                 Err(bad.reason(""))
             }
+        }
+    }
+
+    fn decode_lines(&mut self, text: &[u8], max: usize, ends: &mut Vec<u32>) {
+        let mut at = 0;
+        for _ in 0..max {
+            let Some(next) = self.lines.read(text, at, &mut self.fields) else {
+                self.fields.record.truncate(self.rows);
+                break;
+            };
+            self.rows += 1;
+            at = next;
+            ends.push(next as u32);
         }
     }
 
@@ -177,7 +193,7 @@ fn column_name(record: &Record, column: usize) -> &str {
     &record.names[column]
 }
 
-fn put_text(column: &mut Column, text: &[u8], quoted: bool, format: &CsvFormat) -> Fit {
+pub(super) fn put_text(column: &mut Column, text: &[u8], quoted: bool, format: &CsvFormat) -> Fit {
     let literal = format.null_literal.as_bytes();
     if let Values::Text(_) = column.values {
         return if quoted || text != literal || (text.is_empty() && !column.field().is_nullable()) {

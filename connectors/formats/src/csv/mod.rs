@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod lines;
 #[cfg(test)]
 mod tests;
 

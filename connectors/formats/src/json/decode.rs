@@ -7,6 +7,7 @@ use tidemill_core::Result;
 use super::JsonFormat;
 use super::map::read_map;
 use super::scan::{Scanner, check_depth};
+use super::shape::Usual;
 use crate::column::{Bad, Column, Fit, Record, Temporal, Values, clipped};
 use crate::{Decoder, number, temporal};
 
@@ -16,25 +17,46 @@ pub struct JsonDecoder {
     schema: SchemaRef,
     record: Record,
     rows: usize,
+    usual: Usual,
 }
 
 impl JsonDecoder {
     pub(super) fn new(format: JsonFormat, schema: SchemaRef) -> Result<Self> {
-        Ok(Self { format, record: Record::new(schema.fields())?, schema, rows: 0 })
+        let (record, usual) = (Record::new(schema.fields())?, Usual::default());
+        Ok(Self { format, record, schema, rows: 0, usual })
     }
 }
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, payload: &[u8]) -> Result<(), String> {
+        if self.usual.read(payload, &mut self.record, self.format) {
+            self.rows += 1;
+            return Ok(());
+        }
+        self.record.truncate(self.rows);
         match read_record(payload, &mut self.record, self.rows, self.format) {
             Ok(()) => {
                 self.rows += 1;
+                self.usual.learn(payload, &self.record, self.format);
                 Ok(())
             }
             Err(bad) => {
                 self.record.truncate(self.rows);
                 Err(bad.reason("$"))
             }
+        }
+    }
+
+    fn decode_lines(&mut self, text: &[u8], max: usize, ends: &mut Vec<u32>) {
+        let mut at = 0;
+        for _ in 0..max {
+            let Some(next) = self.usual.read_line(text, at, &mut self.record, self.format) else {
+                self.record.truncate(self.rows);
+                break;
+            };
+            self.rows += 1;
+            at = next;
+            ends.push(next as u32);
         }
     }
 

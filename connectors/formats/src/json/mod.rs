@@ -10,6 +10,7 @@ mod decode;
 mod encode;
 mod map;
 mod scan;
+mod shape;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::JsonFormat;
+use super::shape::special_bytes;
 use crate::column::{Bad, Fit, Key, clipped};
 use crate::number;
 
@@ -23,6 +24,16 @@ pub(super) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8], format: JsonFormat) -> Self {
         Self { bytes, at: 0, format }
+    }
+
+    /// A scanner that stands at `at`.
+    pub(super) fn at(bytes: &'a [u8], at: usize, format: JsonFormat) -> Self {
+        Self { bytes, at, format }
+    }
+
+    /// Where we are.
+    pub(super) fn position(&self) -> usize {
+        self.at
     }
 
     /// The next byte that is no white space, without taking it; 0 at the end.
@@ -376,18 +387,4 @@ pub(super) fn check_depth(depth: usize) -> Fit {
         return Ok(());
     }
     Err(Bad::new(format!("arrays and objects are nested more than {DEPTH_MAX} deep")))
-}
-
-/// For eight bytes the high bits of those that are a quote, a backslash or a control character;
-/// exact up to and including the lowest of them ("Determine if a word has a zero byte", S. E.
-/// Anderson, Bit Twiddling Hacks).
-#[inline]
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let quote = zero_in(word ^ (ONES * b'"' as u64));
-    let backslash = zero_in(word ^ (ONES * b'\\' as u64));
-    let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-    quote | backslash | control
 }
