@@ -513,3 +513,6 @@ impl ColumnStates<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

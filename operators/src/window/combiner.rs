@@ -12,7 +12,7 @@ use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::emit;
-use super::place::{Placed, Slices, place};
+use super::place::{Placed, place};
 use super::plan::{BOUNDS, Plan};
 use super::table::{Accumulators, Handover, Partial, Table};
 use crate::stateless::stateless;
@@ -112,14 +112,8 @@ impl Combiner {
         };
         let states = converters.convert(&self.plan, &placed.rows)?;
         self.converters = Some(converters);
+        let bounds = placed.bounds().map(Int64Array::from);
         let partial = Partial { rows: placed.rows.rows, keys: placed.rows.keys, states };
-        let bounds = match placed.slices {
-            Slices::One(slice) => bounds(slice, partial.rows),
-            Slices::Each(slices) => [
-                slices.iter().map(|slice| slice.end).collect::<Vec<_>>().into(),
-                slices.iter().map(|slice| slice.first_window_end).collect::<Vec<_>>().into(),
-            ],
-        };
         emit::batches(vec![partial.into_batch(&self.plan, bounds)?], out)
     }
 

@@ -16,6 +16,9 @@ use tidemill_core::{Batch, EventTime, Result};
 use super::plan::{Evaluated, Plan};
 use crate::reject;
 
+/// So many slices are few.
+const FEW: usize = 8;
+
 /// Rows with their slices.
 pub(super) struct Placed {
     pub rows: Evaluated,
@@ -26,6 +29,8 @@ pub(super) struct Placed {
 pub(super) enum Slices {
     /// All rows lie in one.
     One(Slice),
+    /// Which rows lie in each.
+    Few(Vec<(Slice, UInt32Array)>),
     /// One for each row.
     Each(Vec<Slice>),
 }
@@ -58,9 +63,9 @@ pub(super) fn place(
     out: &mut dyn Output,
 ) -> Result<Placed> {
     let (batch, rows) = plan.evaluate(batch, out)?;
-    if let Some(slice) = common_slice(plan, window, watermark, &batch) {
+    if let Some(slices) = few_slices(plan, window, watermark, &batch) {
         out.account(Fate::Counted, rows.rows);
-        return Ok(Placed { rows, slices: Slices::One(slice) });
+        return Ok(Placed { rows, slices });
     }
     let (rows, slices) = judge(plan, watermark, &batch, rows, out, |time, floor| {
         match window.slice_end(time).map(|end| window.slice(end, floor)) {
@@ -81,23 +86,45 @@ fn times<'a>(plan: &Plan, batch: &'a Batch) -> &'a PrimitiveArray<TimestampMicro
     batch.rows.column(plan.time).as_primitive()
 }
 
-/// The slice of all rows, where they have one in common and none is behind a watermark: the usual
-/// case, decided by one minimum and maximum.
-fn common_slice(
+/// The slices of all rows, where these are few and no row is behind a watermark: the usual case,
+/// decided by one minimum and maximum.
+fn few_slices(
     plan: &Plan,
     window: &AlignedWindow,
     watermark: EventTime,
     batch: &Batch,
-) -> Option<Slice> {
-    let times = times(plan, batch);
-    if times.null_count() > 0 {
-        return None;
-    }
-    let first = window.slice_end(arrow::compute::min(times)?)?;
-    let last = window.slice_end(arrow::compute::max(times)?)?;
+) -> Option<Slices> {
+    let range = batch.time_range(plan.time)?;
+    let (first, last) = (window.slice_end(range.min)?, window.slice_end(range.max)?);
     let floor = batch.floor.as_ref().and_then(arrow::compute::max);
     let floor = floor.map_or(watermark, |floor| floor.max(watermark));
-    (first == last && floor < first).then_some(Slice { end: first, first_window_end: first })
+    if floor >= first || last - first >= FEW as i64 * window.step() {
+        return None;
+    }
+    let ends: Vec<EventTime> = (first..=last).step_by(window.step() as usize).collect();
+    let slice = |end: EventTime| Slice { end, first_window_end: end };
+    if let [end] = *ends {
+        return Some(Slices::One(slice(end)));
+    }
+    let rows = sorted(times(plan, batch).values(), &ends);
+    Some(Slices::Few(ends.into_iter().map(slice).zip(rows).collect()))
+}
+
+/// Which rows lie in each of a few slices, all of them in one.
+fn sorted(times: &[EventTime], ends: &[EventTime]) -> Vec<UInt32Array> {
+    let mut rows = vec![vec![0; times.len()]; ends.len()];
+    let mut lengths = [0; FEW];
+    for (row, time) in times.iter().enumerate() {
+        // Counting, not searching: there is nothing to be predicted.
+        let slice: usize = ends.iter().map(|end| usize::from(time >= end)).sum();
+        rows[slice][lengths[slice]] = row as u32;
+        lengths[slice] += 1;
+    }
+    let full = |(mut rows, length): (Vec<u32>, usize)| {
+        rows.truncate(length);
+        rows.into()
+    };
+    rows.into_iter().zip(lengths).map(full).collect()
 }
 
 /// Judges rows one by one. `place` is given a row's event time and floor. Returns the rows that
@@ -143,10 +170,33 @@ pub(super) fn judge<T>(
 }
 
 impl Placed {
+    /// The bounds of each row's slice: its end, and that of the first window over it.
+    pub fn bounds(&self) -> [Vec<EventTime>; 2] {
+        let bounds = |slice: &Slice| [slice.end, slice.first_window_end];
+        let mut all = [vec![0; self.rows.rows], vec![0; self.rows.rows]];
+        let mut set = |row: usize, slice: &Slice| {
+            all.iter_mut().zip(bounds(slice)).for_each(|(all, bound)| all[row] = bound);
+        };
+        match &self.slices {
+            Slices::One(slice) => (0..self.rows.rows).for_each(|row| set(row, slice)),
+            Slices::Few(parts) => parts.iter().for_each(|(slice, rows)| {
+                rows.values().iter().for_each(|row| set(*row as usize, slice));
+            }),
+            Slices::Each(slices) => {
+                slices.iter().enumerate().for_each(|(row, slice)| set(row, slice));
+            }
+        }
+        all
+    }
+
     /// The rows, slice by slice, in their order within each.
     pub fn by_slice(self) -> Result<Vec<(Slice, Evaluated)>> {
         let slices = match self.slices {
             Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
+            Slices::Few(parts) => {
+                let parts = parts.into_iter().filter(|(_, rows)| !rows.is_empty());
+                return parts.map(|(slice, rows)| Ok((slice, self.rows.take(&rows)?))).collect();
+            }
             Slices::Each(slices) => slices,
         };
         let part = |(slice, rows)| {

@@ -1,0 +1,220 @@
+//! Cells beside accumulators: whatever goes in, in whatever cut, the same comes out of both.
+
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::Int64Type;
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
+use arrow::compute::{sort_to_indices, take};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion_common::ScalarValue;
+use datafusion_expr::AggregateUDF;
+use datafusion_functions_aggregate::{average, count, min_max, sum};
+use datafusion_physical_expr::PhysicalExpr;
+use datafusion_physical_expr::expressions::{Column, Literal};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tidemill_core::window::{AlignedWindow, WindowSpec};
+
+use crate::AggregateSpec;
+use crate::window::WindowAggregateSpec;
+use crate::window::plan::{Evaluated, Plan};
+use crate::window::table::{Handover, Partial, Table};
+
+fn plan(aggregates: &[(&str, usize)]) -> Plan {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let input = Schema::new(vec![
+        Field::new("ts", time, false),
+        Field::new("key", DataType::Int64, true),
+        Field::new("a", DataType::Float64, true),
+        Field::new("b", DataType::Float64, true),
+    ]);
+    let column = |index: usize| -> Arc<dyn PhysicalExpr> {
+        Arc::new(Column::new(input.field(index).name(), index))
+    };
+    let function = |name: &str| -> Arc<AggregateUDF> {
+        match name {
+            "count" => count::count_udaf(),
+            "sum" => sum::sum_udaf(),
+            "avg" => average::avg_udaf(),
+            "min" => min_max::min_udaf(),
+            _ => min_max::max_udaf(),
+        }
+    };
+    let spec = |(name, index): &(&str, usize)| AggregateSpec {
+        function: function(name),
+        args: match *name {
+            "count" => vec![Arc::new(Literal::new(ScalarValue::Int64(Some(1))))],
+            _ => vec![column(*index)],
+        },
+        distinct: false,
+        filter: None,
+        order_by: vec![],
+        ignore_nulls: false,
+        name: format!("{name}_{index}"),
+    };
+    let spec = WindowAggregateSpec {
+        input: Arc::new(input.clone()),
+        window: WindowSpec::Aligned(AlignedWindow::tumbling(10, 0).unwrap()),
+        time: 0,
+        keys: vec![(column(1), "key".to_owned())],
+        aggregates: aggregates.iter().map(spec).collect(),
+    };
+    Plan::new(spec).unwrap()
+}
+
+/// Both forms of a table, fed with the same.
+struct Both {
+    fast: Plan,
+    slow: Plan,
+    tables: [Table; 2],
+    handovers: [Handover; 2],
+}
+
+impl Both {
+    fn new(aggregates: &[(&str, usize)]) -> Self {
+        let fast = plan(aggregates);
+        assert!(fast.cells.is_some(), "cells can answer {aggregates:?}");
+        let mut slow = plan(aggregates);
+        slow.cells = None;
+        let tables = [Table::new(&fast).unwrap(), Table::new(&slow).unwrap()];
+        Self { fast, slow, tables, handovers: Default::default() }
+    }
+
+    fn each(&mut self, mut f: impl FnMut(&mut Table, &Plan, &mut Handover)) {
+        let plans = [&self.fast, &self.slow];
+        let tables = self.tables.iter_mut().zip(&mut self.handovers);
+        for (plan, (table, handover)) in plans.into_iter().zip(tables) {
+            f(table, plan, handover);
+        }
+    }
+
+    fn update(&mut self, rows: &Evaluated) {
+        self.each(|table, plan, handover| table.update(plan, rows, handover).unwrap());
+    }
+
+    /// Takes what is there out and puts it in again: cells get what accumulators held, and the other
+    /// way round.
+    fn exchange(&mut self) {
+        let [fast, slow] = &mut self.tables;
+        let fast = std::mem::replace(fast, Table::new(&self.fast).unwrap());
+        let slow = std::mem::replace(slow, Table::new(&self.slow).unwrap());
+        let partials = [slow.into_partial().unwrap(), fast.into_partial().unwrap()];
+        assert_eq!(self.fast.partial, self.slow.partial);
+        let mut partials: std::vec::IntoIter<Partial> = partials.to_vec().into_iter();
+        self.each(|table, plan, handover| {
+            table.merge(plan, &partials.next().unwrap(), handover).unwrap();
+        });
+    }
+
+    fn results(self) -> [Vec<ArrayRef>; 2] {
+        let [fast, slow] = self.tables;
+        assert_eq!(fast.len(), slow.len());
+        [fast, slow].map(|table| {
+            let results = table.into_results().unwrap();
+            let order = sort_to_indices(&results.keys[0], None, None).unwrap();
+            let columns = results.keys.iter().chain(&results.values);
+            columns.map(|column| in_order(column, &order)).collect()
+        })
+    }
+}
+
+/// Doubles as their bits: NaNs, and both zeros, are told apart.
+fn in_order(column: &ArrayRef, order: &UInt32Array) -> ArrayRef {
+    let column = take(column, order, None).unwrap();
+    match column.as_primitive_opt::<arrow::array::types::Float64Type>() {
+        Some(floats) => Arc::new(floats.unary::<_, Int64Type>(|x| x.to_bits() as i64)),
+        None => column,
+    }
+}
+
+/// How keys of one run lie: width, and distance of one to the next.
+const SHAPES: [(i64, i64, i64); 7] = [
+    (0, 1, 1),
+    (-20, 40, 1),
+    (1_000_000, 3000, 1),
+    (5, 2000, 1000),
+    (i64::MAX - 50, 50, 1),
+    (i64::MIN, 50, 1),
+    (i64::MIN, 4, i64::MAX / 2),
+];
+
+fn value(rng: &mut ChaCha8Rng, wild: bool) -> Option<f64> {
+    match rng.random_range(0..if wild { 12 } else { 40 }) {
+        0 => None,
+        1 if wild => Some([f64::NAN, f64::INFINITY, f64::NEG_INFINITY][rng.random_range(0..3)]),
+        2 if wild => Some([1e308, -1e308, 5e-324, -5e-324][rng.random_range(0..4)]),
+        3 => Some([0.0, -0.0][rng.random_range(0..2)]),
+        4 if wild => Some(1e17 * (rng.random::<f64>() - 0.5)),
+        _ => Some(rng.random::<f64>() * 100.0 - 20.0),
+    }
+}
+
+fn rows(rng: &mut ChaCha8Rng, (first, width, step): (i64, i64, i64), wild: bool) -> Evaluated {
+    let len = rng.random_range(1..300);
+    let key =
+        |rng: &mut ChaCha8Rng| first.wrapping_add(rng.random_range(0..width).wrapping_mul(step));
+    let nulls = wild && rng.random_range(0..20) == 0;
+    let keys = (0..len).map(|row| (!nulls || row % 7 > 0).then(|| key(rng)));
+    let keys: Int64Array = keys.collect();
+    let mut floats = || (0..len).map(|_| value(rng, wild)).collect::<Float64Array>();
+    let (a, b) = (Arc::new(floats()) as ArrayRef, Arc::new(floats()) as ArrayRef);
+    let ones = Arc::new(Int64Array::from(vec![1; len])) as ArrayRef;
+    Evaluated { rows: len, keys: vec![Arc::new(keys)], values: vec![ones, a, b] }
+}
+
+#[test]
+fn cells_and_accumulators_give_the_same_bits_for_all_rows_in_all_cuts() {
+    let aggregates =
+        [("count", 0), ("sum", 2), ("min", 2), ("max", 2), ("avg", 2), ("sum", 3), ("max", 3)];
+    for seed in 0..120 {
+        println!("seed {seed}");
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let mut both = Both::new(&aggregates);
+        let wild = seed % 3 == 0;
+        let shapes: Vec<_> =
+            (0..rng.random_range(1..3)).map(|_| SHAPES[rng.random_range(0..7)]).collect();
+        for step in 0..rng.random_range(1..30) {
+            both.update(&rows(rng, shapes[step % shapes.len()], wild));
+            if rng.random_range(0..6) == 0 {
+                both.exchange();
+            }
+        }
+        let [fast, slow] = both.results();
+        assert_eq!(fast, slow);
+    }
+}
+
+#[test]
+fn without_a_count_of_rows_groups_without_values_are_there_and_null() {
+    let mut both = Both::new(&[("sum", 2), ("min", 2)]);
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![7, 8, 7]));
+    let values: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(2.0), None]));
+    both.update(&Evaluated { rows: 3, keys: vec![keys], values: vec![values] });
+    both.exchange();
+    let [fast, slow] = both.results();
+    assert_eq!(fast, slow);
+    assert_eq!(fast[1].null_count(), 1);
+}
+
+#[test]
+fn a_table_takes_the_range_of_the_one_before_it_and_stays_small_where_keys_are_few() {
+    let plan = plan(&[("count", 0), ("sum", 2)]);
+    let mut handover = Handover::default();
+    let batch = |keys: Vec<i64>| {
+        let len = keys.len();
+        let values: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![1; len])),
+            Arc::new(Float64Array::from(vec![1.0; len])),
+        ];
+        Evaluated { rows: len, keys: vec![Arc::new(Int64Array::from(keys))], values }
+    };
+    let mut dense = Table::new(&plan).unwrap();
+    dense.update(&plan, &batch((0..10_000).collect()), &mut handover).unwrap();
+    // 40 bytes a group, and some room for more.
+    assert!(dense.bytes() <= 40 * 17_000, "{} bytes", dense.bytes());
+    let mut few = Table::new(&plan).unwrap();
+    few.update(&plan, &batch(vec![3, 9_000]), &mut handover).unwrap();
+    assert!(few.bytes() < 20_000, "{} bytes", few.bytes());
+    assert_eq!(few.len(), 2);
+}
