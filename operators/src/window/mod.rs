@@ -103,8 +103,8 @@ impl KeyedFactory for WindowAggregate {
             WindowSpec::Aligned(window) => {
                 Box::new(merger::Merger::new(self.plan.clone(), window, context))
             }
-            WindowSpec::Session { .. } => {
-                Box::new(session::Merger::new(self.plan.clone(), context)?)
+            WindowSpec::Session { gap } => {
+                Box::new(session::Merger::new(self.plan.clone(), gap, context)?)
             }
         })
     }
@@ -114,10 +114,9 @@ impl KeyedFactory for WindowAggregate {
             WindowSpec::Aligned(window) => {
                 Box::new(fused::Fused::new(self.plan.clone(), window, context))
             }
-            WindowSpec::Session { gap } => Box::new(session::Fused::new(
-                session::Combiner::new(self.plan.clone(), gap)?,
-                session::Merger::new(self.plan.clone(), context)?,
-            )),
+            WindowSpec::Session { gap } => {
+                Box::new(session::Fused::new(self.plan.clone(), gap, context)?)
+            }
         })
     }
 

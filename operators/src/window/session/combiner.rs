@@ -1,152 +1,180 @@
 //! Aggregates a shard's own rows into runs, before the exchange: rows of one key of which each is at
-//! most a gap from the next. Invariants: it is empty at every barrier; a run is out before the
-//! watermark goes beyond its start, for a session that it touches may fire then.
+//! most a gap from another. Invariants: it is empty at every barrier; a run is out before the watermark
+//! passes the end of a session that it touches.
+//!
+//! The owner may have a session that a run touches, of another combiner's rows, and that session ends
+//! at or after the run's start. So a run would have to be out when the watermark comes to its start,
+//! which is soon. But where a run starts within one that went out before, the owner has a session over
+//! that one, which ends no earlier: the run has time until then, a gap more or less.
+//!
+//! ```text
+//! went out before  ├───────────────┤ end           another session of the key, if it touches the run,
+//! run now                 ├──────────────┤         touches this one too, or ends behind it
+//!                         start    ▲ goes out by now
+//! ```
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take;
-use datafusion_physical_plan::aggregates::group_values::GroupValues;
 use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
 use tidemill_core::time::BEGINNING;
 use tidemill_core::{Batch, EventTime, Result};
 
-use crate::failed;
+use super::admit::admit;
+use super::keys::{Keys, Slot};
+use super::resting::NONE;
 use crate::stateless::stateless;
 use crate::window::combiner::{BYTES_MAX, ROWS_BETWEEN_LOOKS};
 use crate::window::emit;
-use crate::window::place::{Verdict, judge, out_of_range};
 use crate::window::plan::{Evaluated, Plan};
-use crate::window::table::{Accumulators, Partial, Scratch, new_groups, take_keys};
-
-/// Event times keep this much more than the gap from the ends of time (microseconds).
-const MARGIN: i64 = 1_000;
+use crate::window::table::{Accumulators, Partial, Scratch};
 
 /// Session windows: the operator before the exchange.
 pub(in crate::window) struct Combiner {
     plan: Arc<Plan>,
     gap: i64,
     watermark: EventTime,
-    keys: Option<Box<dyn GroupValues>>,
-    /// The runs of each key, by start; none overlaps another.
-    by_key: Vec<Vec<Run>>,
-    /// Key of each run.
-    run_keys: Vec<u32>,
+    keys: Keys,
+    /// By slot.
+    known: Vec<Known>,
+    runs: Vec<Run>,
     accumulators: Accumulators,
-    earliest: EventTime,
+    /// All runs must be out before the watermark passes this.
+    deadline: EventTime,
+    /// The watermark when keys were last forgotten.
+    swept_at: EventTime,
     rows_since_look: usize,
     /// Bytes in use when they were last looked at.
     bytes: usize,
-    scratch: Scratch,
+    slots: Vec<Slot>,
+    groups: Scratch,
 }
 
-/// Rows of one key, each at most a gap from the next.
+/// Rows of one key, each at most a gap from another: `[start, end)`.
 #[derive(Clone, Copy)]
 struct Run {
-    first: EventTime,
-    last: EventTime,
-    /// Its number among all runs.
-    number: usize,
+    start: EventTime,
+    end: EventTime,
+    slot: Slot,
+}
+
+/// What is known of a key.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The run that rows are added to; [`NONE`] for none.
+    run: u32,
+    /// What the owner has a session over.
+    start: EventTime,
+    end: EventTime,
+}
+
+impl Known {
+    const NOTHING: Self = Self { run: NONE, start: EventTime::MAX, end: EventTime::MIN };
+
+    /// When a run that starts here must be out.
+    #[inline(always)]
+    fn deadline(&self, start: EventTime) -> EventTime {
+        if self.start <= start && start <= self.end { self.end } else { start }
+    }
+
+    /// A run has gone out.
+    fn sent(&mut self, run: &Run) {
+        self.run = NONE;
+        if run.start <= self.end && self.start <= run.end {
+            self.start = self.start.min(run.start);
+            self.end = self.end.max(run.end);
+        } else if run.end > self.end {
+            (self.start, self.end) = (run.start, run.end);
+        }
+    }
 }
 
 impl Combiner {
     pub fn new(plan: Arc<Plan>, gap: i64) -> Result<Self> {
         Ok(Self {
-            keys: new_groups(&plan)?,
+            keys: Keys::new(plan.keys.clone())?,
+            known: Vec::new(),
+            runs: Vec::new(),
             accumulators: Accumulators::new(&plan)?,
             plan,
             gap,
             watermark: BEGINNING,
-            by_key: Vec::new(),
-            run_keys: Vec::new(),
-            earliest: EventTime::MAX,
+            deadline: EventTime::MAX,
+            swept_at: BEGINNING,
             rows_since_look: 0,
             bytes: 0,
-            scratch: Scratch::new(),
+            slots: Vec::new(),
+            groups: Scratch::new(),
         })
     }
 
     fn combine(&mut self, rows: &Evaluated, times: &[EventTime]) -> Result<()> {
-        match &mut self.keys {
-            Some(keys) => {
-                keys.intern(&rows.keys, &mut self.scratch).map_err(failed)?;
-                self.by_key.resize_with(keys.len(), Vec::new);
+        let Self { keys, known, runs, gap, deadline, slots, groups, .. } = self;
+        keys.find(&rows.keys, rows.rows, slots)?;
+        known.resize(keys.slots(), Known::NOTHING);
+        groups.clear();
+        groups.extend(slots.iter().zip(times).map(|(slot, time)| {
+            let known = &mut known[*slot as usize];
+            let (start, end) = (*time, *time + *gap);
+            if let Some(run) = runs.get_mut(known.run as usize)
+                && start <= run.end
+                && run.start <= end
+            {
+                run.end = run.end.max(end);
+                if start < run.start {
+                    run.start = start;
+                    *deadline = (*deadline).min(known.deadline(start));
+                }
+            } else {
+                known.run = runs.len() as u32;
+                *deadline = (*deadline).min(known.deadline(start));
+                runs.push(Run { start, end, slot: *slot });
             }
-            None => {
-                self.scratch.clear();
-                self.scratch.resize(rows.rows, 0);
-                self.by_key.resize_with(1, Vec::new);
-            }
-        }
-        for (group, time) in self.scratch.iter_mut().zip(times) {
-            let key = *group;
-            *group = join(&mut self.by_key[key], *time, self.gap, self.run_keys.len());
-            if *group == self.run_keys.len() {
-                self.run_keys.push(key as u32);
-            }
-            self.earliest = self.earliest.min(*time);
-        }
-        self.accumulators.update(&self.plan, rows, &self.scratch, self.run_keys.len())
+            known.run as usize
+        }));
+        self.accumulators.update(&self.plan, rows, &self.groups, self.runs.len())
     }
 
     fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
-        if self.run_keys.is_empty() {
+        if self.runs.is_empty() {
             return Ok(());
         }
-        let runs = self.run_keys.len();
-        let (mut firsts, mut ends) = (vec![0; runs], vec![0; runs]);
-        for run in self.by_key.drain(..).flatten() {
-            firsts[run.number] = run.first;
-            ends[run.number] = run.last + self.gap;
-        }
-        let key_of_run = UInt32Array::from(std::mem::take(&mut self.run_keys));
-        // Keys that were emitted do not serve again.
-        let keys = take_keys(&mut std::mem::replace(&mut self.keys, new_groups(&self.plan)?))?;
-        let keys = keys.iter().map(|key| Ok(take(key, &key_of_run, None)?));
-        let keys = keys.collect::<Result<Vec<ArrayRef>>>()?;
-        let partial = Partial { rows: runs, keys, states: self.accumulators.take_states()? };
-        self.earliest = EventTime::MAX;
-        self.bytes = 0;
-        emit::batches(vec![partial.into_batch(&self.plan, [firsts.into(), ends.into()])?], out)
+        let runs = std::mem::take(&mut self.runs);
+        runs.iter().for_each(|run| self.known[run.slot as usize].sent(run));
+        let bound = |of: fn(&Run) -> EventTime| runs.iter().map(of).collect::<Vec<_>>().into();
+        let bounds = [bound(|run| run.start), bound(|run| run.end)];
+        let keys = self.keys.columns(runs.iter().map(|run| run.slot))?;
+        let states = self.accumulators.take_states()?;
+        let partial = Partial { rows: runs.len(), keys, states };
+        self.deadline = EventTime::MAX;
+        self.sweep();
+        self.measure();
+        emit::batches(vec![partial.into_batch(&self.plan, bounds)?], out)
     }
-}
 
-/// The run that a row goes into, by number; `new` where it starts one.
-fn join(runs: &mut Vec<Run>, time: EventTime, gap: i64, new: usize) -> usize {
-    let after = match runs.last() {
-        Some(last) if last.first <= time => runs.len(),
-        _ => runs.partition_point(|run| run.first <= time),
-    };
-    if let Some(before) = after.checked_sub(1).map(|before| &mut runs[before])
-        && time - gap <= before.last
-    {
-        before.last = before.last.max(time);
-        return before.number;
+    /// Forgets keys that the owner has no session of any more, once in a gap. There are no runs.
+    fn sweep(&mut self) {
+        if self.watermark < self.swept_at.saturating_add(self.gap) {
+            return;
+        }
+        self.swept_at = self.watermark;
+        for (slot, known) in self.known.iter_mut().enumerate() {
+            if known.end < self.watermark && known.end != Known::NOTHING.end {
+                *known = Known::NOTHING;
+                self.keys.forget(slot as Slot);
+            }
+        }
     }
-    if let Some(next) = runs.get_mut(after)
-        && next.first - gap <= time
-    {
-        next.first = time;
-        return next.number;
+
+    fn measure(&mut self) {
+        let runs = self.runs.capacity() * size_of::<Run>();
+        let known = self.known.capacity() * size_of::<Known>();
+        self.bytes = runs + known + self.keys.bytes() + self.accumulators.bytes();
     }
-    runs.insert(after, Run { first: time, last: time, number: new });
-    new
 }
 
 impl Operator for Combiner {
     fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
-        let (batch, rows) = self.plan.evaluate(batch, out)?;
-        let margin = self.gap.saturating_add(MARGIN);
-        let in_range = i64::MIN + margin..=i64::MAX - margin;
-        let (rows, times) = judge(&self.plan, self.watermark, &batch, rows, out, |time, floor| {
-            if !in_range.contains(&time) {
-                Verdict::Rejected(out_of_range(time))
-            } else if time < floor {
-                Verdict::Late
-            } else {
-                Verdict::Placed(time)
-            }
-        })?;
+        let (rows, times) = admit(&self.plan, self.gap, self.watermark, batch, out)?;
         if times.is_empty() {
             return Ok(());
         }
@@ -154,11 +182,15 @@ impl Operator for Combiner {
         self.rows_since_look += times.len();
         if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
             self.rows_since_look = 0;
-            let runs = self.run_keys.len() * size_of::<(Run, u32)>();
-            let keys = self.keys.as_ref().map_or(0, |keys| keys.size());
-            self.bytes = runs + keys + self.accumulators.bytes();
+            self.measure();
             if self.bytes > BYTES_MAX {
                 self.flush(out)?;
+            }
+            if self.bytes > BYTES_MAX / 2 && self.runs.is_empty() {
+                // It is the keys that take the room. To know nothing of them is always right.
+                self.keys = Keys::new(self.plan.keys.clone())?;
+                self.known = Vec::new();
+                self.measure();
             }
         }
         Ok(())
@@ -166,7 +198,7 @@ impl Operator for Combiner {
 
     fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
         self.watermark = self.watermark.max(watermark);
-        if self.earliest < self.watermark {
+        if self.deadline < self.watermark {
             self.flush(out)?;
         }
         Ok(Progress::Done)

@@ -1,89 +1,82 @@
-//! Combiner and merger of session windows in one, for a single shard. Invariant: what the combiner
-//! emits has reached the merger before the operator returns.
+//! Session windows on a single shard: rows go straight into the sessions that fire. Invariant: its state
+//! is that of a merger, so that either restores into the other.
 
-use arrow::array::RecordBatch;
-use tidemill_core::dead_letter::DeadLetter;
+use std::sync::Arc;
+
 use tidemill_core::operator::{
-    Barrier, Fate, Operator, Output, Progress, StateChange, StateFragment,
+    Barrier, Operator, OperatorContext, Output, Progress, StateChange, StateFragment,
 };
+use tidemill_core::time::BEGINNING;
 use tidemill_core::{Batch, EventTime, Result};
 
-use super::{Combiner, Merger};
+use super::admit::admit;
+use super::merger::fragment;
+use super::sessions::Sessions;
+use crate::window::combiner::ROWS_BETWEEN_LOOKS;
+use crate::window::plan::Plan;
+use crate::window::windows::owned;
 
 /// Session windows on a single shard.
 pub(in crate::window) struct Fused {
-    combiner: Combiner,
-    merger: Merger,
-}
-
-/// What the combiner puts out: batches are for the merger, the rest goes on.
-struct Between<'a> {
-    out: &'a mut dyn Output,
-    batches: Vec<Batch>,
+    plan: Arc<Plan>,
+    gap: i64,
+    context: OperatorContext,
+    sessions: Sessions,
+    watermark: EventTime,
+    rows_since_look: usize,
 }
 
 impl Fused {
-    pub fn new(combiner: Combiner, merger: Merger) -> Self {
-        Self { combiner, merger }
-    }
-
-    /// Lets the combiner work, and the merger take what it emits.
-    fn combine<T>(
-        &mut self,
-        out: &mut dyn Output,
-        work: impl FnOnce(&mut Combiner, &mut dyn Output) -> Result<T>,
-    ) -> Result<T> {
-        let mut between = Between { out, batches: Vec::new() };
-        let result = work(&mut self.combiner, &mut between)?;
-        for batch in between.batches {
-            self.merger.process(0, batch, between.out)?;
-        }
-        Ok(result)
-    }
-}
-
-impl Output for Between<'_> {
-    fn emit(&mut self, batch: Batch) {
-        self.batches.push(batch);
-    }
-
-    fn account(&mut self, fate: Fate, rows: usize) {
-        self.out.account(fate, rows);
-    }
-
-    fn late(&mut self, rows: RecordBatch) {
-        self.out.late(rows);
-    }
-
-    fn declined(&mut self, batch: Batch) {
-        self.out.declined(batch);
-    }
-
-    fn dead_letter(&mut self, letter: DeadLetter) -> Result<()> {
-        self.out.dead_letter(letter)
+    pub fn new(plan: Arc<Plan>, gap: i64, context: &OperatorContext) -> Result<Self> {
+        Ok(Self {
+            sessions: Sessions::new(plan.clone(), gap, context.checkpointed)?,
+            plan,
+            gap,
+            context: context.clone(),
+            watermark: BEGINNING,
+            rows_since_look: 0,
+        })
     }
 }
 
 impl Operator for Fused {
-    fn process(&mut self, input: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
-        self.combine(out, |combiner, out| combiner.process(input, batch, out))
+    fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
+        self.sessions.settle()?;
+        let (rows, times) = admit(&self.plan, self.gap, self.watermark, batch, out)?;
+        if times.is_empty() {
+            return Ok(());
+        }
+        self.sessions.update(&rows, &times)?;
+        self.rows_since_look += times.len();
+        if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
+            self.rows_since_look = 0;
+            self.sessions.measure();
+        }
+        Ok(())
     }
 
     fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
-        self.combine(out, |combiner, out| combiner.watermark(watermark, out))?;
-        self.merger.watermark(watermark, out)
+        self.watermark = self.watermark.max(watermark);
+        self.sessions.fire(watermark, out)
     }
 
-    fn barrier(&mut self, barrier: Barrier, out: &mut dyn Output) -> Result<StateChange> {
-        self.combine(out, |combiner, out| combiner.barrier(barrier, out))?;
-        self.merger.barrier(barrier, out)
+    fn barrier(&mut self, barrier: Barrier, _: &mut dyn Output) -> Result<StateChange> {
+        if !barrier.checkpointed {
+            return Ok(StateChange::default());
+        }
+        if barrier.full || !self.context.checkpointed {
+            let snapshot = self.sessions.snapshot()?;
+            return Ok(StateChange::Replace(snapshot.into_iter().map(fragment).collect()));
+        }
+        Ok(StateChange::Append(self.sessions.increment()?.into_iter().map(fragment).collect()))
     }
 
     fn restore(&mut self, fragment: StateFragment) -> Result<()> {
-        self.merger.restore(fragment)
+        let rows = owned(&self.plan, &fragment, &self.context)?;
+        self.sessions.restore(&rows, fragment.watermark)
     }
 
     fn state_bytes(&self) -> usize {
-        self.merger.state_bytes()
+        self.sessions.bytes()
     }
 }

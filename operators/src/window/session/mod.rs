@@ -2,16 +2,32 @@
 //!
 //! ```text
 //! rows ─▶ combiner: runs of rows ─▶ EXCHANGE ─▶ merger: sessions ─▶ fire when the watermark has passed
+//! rows ─▶ fused: sessions ─▶ fire when the watermark has passed           one shard
 //! ```
 //!
 //! A row at or above its split's watermark can only touch sessions that end at or after it, and a
 //! session fires when the watermark has gone beyond its end; so a row is late exactly when its event
 //! time is below its split's watermark, and no session that it belongs to has fired.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `admit` | decides each row's fate: it counts, is late, or a dead letter |
+//! | `keys` | a number for each key |
+//! | `open`, `timers` | the bounds of open sessions, and which are due |
+//! | `live`, `resting` | their aggregates: growing, and as states in Arrow columns |
+//! | `sessions` | all of these together |
+//! | `combiner`, `merger`, `fused` | the three operators |
 
+mod admit;
 mod combiner;
-mod fragments;
 mod fused;
+mod keys;
+mod live;
 mod merger;
+mod open;
+mod resting;
+mod sessions;
+mod timers;
 
 pub(super) use combiner::Combiner;
 pub(super) use fused::Fused;

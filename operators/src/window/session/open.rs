@@ -1,0 +1,315 @@
+//! The bounds of open sessions by key, and which of them are due. Part of the state of session windows.
+//! Invariants: no two sessions of a key touch; each key with a session is looked at by the end of
+//! its earliest one.
+//!
+//! Most keys have one session, and most rows go on with it: that is one comparison in one place.
+
+use tidemill_core::EventTime;
+use tidemill_core::time::END_OF_TIME;
+
+use super::keys::Slot;
+use super::resting::{NONE, States};
+use super::timers::Timers;
+
+/// A key without a timer.
+const NEVER: i64 = i64::MAX;
+
+/// An open session, `[start, end)`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    pub start: EventTime,
+    pub end: EventTime,
+    /// Its group among those that rows are added to at present; [`NONE`] for none.
+    pub live: u32,
+    /// What is known of it besides.
+    pub states: States,
+    /// The session of the same key before it.
+    older: u32,
+}
+
+/// A session that was taken out.
+pub(super) struct Due {
+    pub slot: Slot,
+    pub start: EventTime,
+    pub end: EventTime,
+    pub states: States,
+}
+
+/// Open sessions by key.
+pub(super) struct Open {
+    /// The newest session of each key.
+    newest: Vec<Session>,
+    /// Others, linked from newer to older.
+    older: Vec<Session>,
+    free_older: Vec<u32>,
+    timers: Timers,
+    /// The bucket of each key's timer.
+    scheduled: Vec<i64>,
+    sessions: usize,
+    /// The sessions of one key, newest first; kept only for its memory.
+    chain: Vec<Session>,
+}
+
+impl Session {
+    /// In place of the session of a key that has none.
+    const ABSENT: Self = Self::new(EventTime::MAX, EventTime::MIN);
+
+    const fn new(start: EventTime, end: EventTime) -> Self {
+        Self { start, end, live: NONE, states: States::NONE, older: NONE }
+    }
+
+    fn is_absent(&self) -> bool {
+        self.start > self.end
+    }
+}
+
+impl Open {
+    /// No sessions, which end `gap` microseconds after their last row.
+    pub fn new(gap: i64) -> Self {
+        Self {
+            newest: Vec::new(),
+            older: Vec::new(),
+            free_older: Vec::new(),
+            timers: Timers::new(gap),
+            scheduled: Vec::new(),
+            sessions: 0,
+            chain: Vec::new(),
+        }
+    }
+
+    /// How many sessions are open.
+    pub fn len(&self) -> usize {
+        self.sessions
+    }
+
+    /// There are so many slots.
+    pub fn resize(&mut self, slots: usize) {
+        if slots > self.newest.len() {
+            self.newest.resize(slots, Session::ABSENT);
+            self.scheduled.resize(slots, NEVER);
+        }
+    }
+
+    /// Joins rows between these bounds to the sessions of their key that they touch, or begins one.
+    /// `unite` is told which sessions become one: the first takes over from the second.
+    #[inline(always)]
+    pub fn join(
+        &mut self,
+        slot: Slot,
+        start: EventTime,
+        end: EventTime,
+        unite: impl FnMut(&mut Session, Session),
+    ) -> &mut Session {
+        let newest = &self.newest[slot as usize];
+        if newest.start <= start && start <= newest.end {
+            let newest = &mut self.newest[slot as usize];
+            newest.end = newest.end.max(end);
+            return newest;
+        }
+        self.join_any(slot, start, end, unite)
+    }
+
+    #[inline(never)]
+    fn join_any(
+        &mut self,
+        slot: Slot,
+        start: EventTime,
+        end: EventTime,
+        mut unite: impl FnMut(&mut Session, Session),
+    ) -> &mut Session {
+        let mut joined = Session::new(start, end);
+        let mut chain = std::mem::take(&mut self.chain);
+        self.take_chain(slot, &mut chain);
+        chain.retain(|session| {
+            let touches = session.start <= joined.end && joined.start <= session.end;
+            if touches {
+                joined.start = joined.start.min(session.start);
+                joined.end = joined.end.max(session.end);
+                unite(&mut joined, *session);
+            }
+            !touches
+        });
+        let at = chain.partition_point(|session| session.start > joined.start);
+        chain.insert(at, joined);
+        self.put_chain(slot, &chain);
+        self.chain = chain;
+        self.schedule(slot, joined.end);
+        let mut place = self.newest[slot as usize].older;
+        match at {
+            0 => &mut self.newest[slot as usize],
+            _ => {
+                (1..at).for_each(|_| place = self.older[place as usize].older);
+                &mut self.older[place as usize]
+            }
+        }
+    }
+
+    /// Moves a key's sessions out, newest first.
+    fn take_chain(&mut self, slot: Slot, chain: &mut Vec<Session>) {
+        chain.clear();
+        let newest = std::mem::replace(&mut self.newest[slot as usize], Session::ABSENT);
+        if newest.is_absent() {
+            return;
+        }
+        let mut older = newest.older;
+        chain.push(newest);
+        while older != NONE {
+            self.free_older.push(older);
+            let session = self.older[older as usize];
+            older = session.older;
+            chain.push(session);
+        }
+        self.sessions -= chain.len();
+    }
+
+    /// Moves a key's sessions back in.
+    fn put_chain(&mut self, slot: Slot, chain: &[Session]) {
+        let Some((newest, rest)) = chain.split_first() else { return };
+        self.sessions += chain.len();
+        let mut older = NONE;
+        for session in rest.iter().rev() {
+            let session = Session { older, ..*session };
+            older = match self.free_older.pop() {
+                Some(place) => {
+                    self.older[place as usize] = session;
+                    place
+                }
+                None => {
+                    self.older.push(session);
+                    self.older.len() as u32 - 1
+                }
+            };
+        }
+        self.newest[slot as usize] = Session { older, ..*newest };
+    }
+
+    /// Has a key looked at by this end.
+    fn schedule(&mut self, slot: Slot, end: EventTime) {
+        let bucket = self.timers.bucket(end);
+        if bucket < self.scheduled[slot as usize] {
+            self.scheduled[slot as usize] = bucket;
+            self.timers.push(bucket, slot);
+        }
+    }
+
+    /// The session of a key that rows are added to in this group.
+    pub fn live(&mut self, slot: Slot, group: u32) -> Option<&mut Session> {
+        let newest = &mut self.newest[slot as usize];
+        if newest.live == group {
+            return Some(newest);
+        }
+        let mut older = newest.older;
+        while older != NONE && self.older[older as usize].live != group {
+            older = self.older[older as usize].older;
+        }
+        self.older.get_mut(older as usize)
+    }
+
+    /// Every session with its key.
+    pub fn each(&mut self, mut f: impl FnMut(Slot, &mut Session)) {
+        for (slot, newest) in self.newest.iter_mut().enumerate() {
+            if newest.is_absent() {
+                continue;
+            }
+            f(slot as Slot, newest);
+            let mut older = newest.older;
+            while older != NONE {
+                let session = &mut self.older[older as usize];
+                f(slot as Slot, session);
+                older = session.older;
+            }
+        }
+    }
+
+    /// Takes out the sessions that end before the watermark; no more than about so many.
+    /// `emptied` are the keys that have none left.
+    pub fn take_due(
+        &mut self,
+        watermark: EventTime,
+        most: usize,
+        emptied: &mut Vec<Slot>,
+    ) -> Vec<Due> {
+        let mut due = Vec::new();
+        let mut done = None;
+        let is_due = |session: &Session| session.end < watermark || watermark == END_OF_TIME;
+        while due.len() < most
+            && let Some((bucket, mut slots)) = self.timers.pop(watermark, done)
+        {
+            done = Some(bucket);
+            let mut kept = Vec::new();
+            while due.len() < most
+                && let Some(slot) = slots.pop()
+            {
+                // Another timer of this key came first.
+                if self.scheduled[slot as usize] != bucket {
+                    continue;
+                }
+                let earliest = self.take_of(slot, is_due, &mut due);
+                let next = earliest.map_or(NEVER, |end| self.timers.bucket(end));
+                self.scheduled[slot as usize] = next;
+                if next == NEVER {
+                    emptied.push(slot);
+                } else if next == bucket {
+                    kept.push(slot);
+                } else {
+                    self.timers.push(next, slot);
+                }
+            }
+            kept.append(&mut slots);
+            self.timers.put_back(bucket, kept);
+        }
+        due
+    }
+
+    /// Takes out sessions of all keys, whatever their timers.
+    pub fn take(
+        &mut self,
+        is_due: impl Fn(Slot, &Session) -> bool,
+        emptied: &mut Vec<Slot>,
+    ) -> Vec<Due> {
+        let mut due = Vec::new();
+        for slot in 0..self.newest.len() as Slot {
+            if !self.newest[slot as usize].is_absent()
+                && self.take_of(slot, |session| is_due(slot, session), &mut due).is_none()
+            {
+                self.scheduled[slot as usize] = NEVER;
+                emptied.push(slot);
+            }
+        }
+        due
+    }
+
+    /// Takes out sessions of one key. Returns the earliest end of those that stay.
+    fn take_of(
+        &mut self,
+        slot: Slot,
+        is_due: impl Fn(&Session) -> bool,
+        due: &mut Vec<Due>,
+    ) -> Option<EventTime> {
+        let newest = &self.newest[slot as usize];
+        if newest.older == NONE && !newest.is_absent() && !is_due(newest) {
+            return Some(newest.end);
+        }
+        let mut chain = std::mem::take(&mut self.chain);
+        self.take_chain(slot, &mut chain);
+        chain.retain(|session| {
+            let is_due = is_due(session);
+            if is_due {
+                let Session { start, end, states, .. } = *session;
+                due.push(Due { slot, start, end, states });
+            }
+            !is_due
+        });
+        self.put_chain(slot, &chain);
+        let earliest = chain.iter().map(|session| session.end).min();
+        self.chain = chain;
+        earliest
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        (self.newest.capacity() + self.older.capacity()) * size_of::<Session>()
+            + self.scheduled.capacity() * size_of::<i64>()
+            + self.timers.bytes()
+    }
+}

@@ -1,0 +1,282 @@
+//! Open sessions with their aggregates: the state of mergers and fused operators. Invariants: a session
+//! fires once, when the watermark has passed its end; a session that is due has no rows in live groups.
+//!
+//! ```text
+//! row ─▶ slot of its key ─▶ its session's bounds ─▶ live group ──seal──▶ states at rest ──fire──▶ result
+//! ```
+//!
+//! Accumulators give results of all their groups or of none, and sessions end one by one. So live groups
+//! are **sealed** from time to time: their states become rows of Arrow columns that sessions refer to,
+//! and those of the sessions that are due are merged into their results. A session that rows were
+//! added to cannot end for a gap, so sealing once in a gap is enough.
+
+use std::sync::Arc;
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::Int64Type;
+use arrow::array::{Int64Array, RecordBatch};
+use tidemill_core::operator::{Output, Progress};
+use tidemill_core::{EventTime, Result};
+
+use super::keys::{Keys, Slot};
+use super::live::Live;
+use super::open::{Due, Open};
+use super::resting::{NONE, Resting, StateId, States};
+use crate::window::emit;
+use crate::window::plan::{Evaluated, Plan};
+use crate::window::table::{Accumulators, Partial, Results, Scratch};
+
+/// Most sessions that fire in one go, nearly.
+const FIRING_MAX: usize = 65_536;
+
+/// Rows of a batch of a full snapshot.
+const SNAPSHOT_ROWS: usize = 1 << 18;
+
+/// Open sessions.
+pub(super) struct Sessions {
+    plan: Arc<Plan>,
+    gap: i64,
+    keys: Keys,
+    open: Open,
+    live: Live,
+    resting: Resting,
+    /// What no checkpoint holds yet, where that is asked for.
+    unsaved: Option<Vec<RecordBatch>>,
+    /// While sessions are being restored: by key, the watermark under which they were put into a
+    /// checkpoint.
+    restored_at: Vec<EventTime>,
+    slots: Vec<Slot>,
+    groups: Scratch,
+    bytes: usize,
+}
+
+impl Sessions {
+    /// No sessions. `keep_unsaved`: [`Sessions::increment`] is going to be called.
+    pub fn new(plan: Arc<Plan>, gap: i64, keep_unsaved: bool) -> Result<Self> {
+        Ok(Self {
+            keys: Keys::new(plan.keys.clone())?,
+            open: Open::new(gap),
+            live: Live::new(&plan)?,
+            resting: Resting::new(),
+            unsaved: keep_unsaved.then(Vec::new),
+            restored_at: Vec::new(),
+            slots: Vec::new(),
+            groups: Scratch::new(),
+            bytes: 0,
+            plan,
+            gap,
+        })
+    }
+
+    /// Takes rows with these event times.
+    pub fn update(&mut self, rows: &Evaluated, times: &[EventTime]) -> Result<()> {
+        self.keys.find(&rows.keys, rows.rows, &mut self.slots)?;
+        let gap = self.gap;
+        self.group(times.iter().map(|time| (*time, *time + gap)));
+        self.live.accumulators.update(&self.plan, rows, &self.groups, self.live.len())
+    }
+
+    /// Takes partial aggregates: rows of [`Plan::partial`].
+    pub fn merge(&mut self, rows: &RecordBatch) -> Result<()> {
+        let [starts, ends] = [0, 1].map(|bound| rows.column(bound).as_primitive::<Int64Type>());
+        let partial = Partial::of(&self.plan, rows);
+        self.keys.find(&partial.keys, partial.rows, &mut self.slots)?;
+        let bounds = starts.values().iter().copied().zip(ends.values().iter().copied());
+        self.group(bounds);
+        self.live.accumulators.merge(&self.plan, &partial.states, &self.groups, self.live.len())
+    }
+
+    /// Puts rows between these bounds into sessions, and those into live groups.
+    #[inline(always)]
+    fn group(&mut self, bounds: impl Iterator<Item = (EventTime, EventTime)>) {
+        let Self { open, live, resting, .. } = self;
+        open.resize(self.keys.slots());
+        self.groups.clear();
+        self.groups.extend(self.slots.iter().zip(bounds).map(|(slot, (start, end))| {
+            let session = open.join(*slot, start, end, |into, from| {
+                live.join(into, from);
+                resting.join(&mut into.states, from.states);
+            });
+            live.group(session, *slot)
+        }));
+    }
+
+    /// Puts live groups to rest.
+    fn seal(&mut self) -> Result<()> {
+        if self.live.len() == 0 {
+            return Ok(());
+        }
+        let owners: Vec<_> = self.live.owners().collect();
+        let states = self.live.take_states()?;
+        let batch = self.resting.keep(states.clone(), owners.len());
+        let mut bounds = [Vec::with_capacity(owners.len()), Vec::with_capacity(owners.len())];
+        for (row, (slot, group)) in owners.iter().enumerate() {
+            let session = self.open.live(*slot, *group);
+            let session = session.expect("a group's session is open until the group is sealed");
+            self.resting.add(&mut session.states, (batch, row as u32));
+            bounds[0].push(session.start);
+            bounds[1].push(session.end);
+        }
+        for (slot, group) in &owners {
+            if let Some(session) = self.open.live(*slot, *group) {
+                session.live = NONE;
+            }
+        }
+        if let Some(unsaved) = &mut self.unsaved {
+            let keys = self.keys.columns(owners.iter().map(|(slot, _)| *slot))?;
+            let partial = Partial { rows: owners.len(), keys, states };
+            unsaved.push(partial.into_batch(&self.plan, bounds.map(Int64Array::from))?);
+        }
+        self.tidy()
+    }
+
+    /// Puts the states of each session together where too many are kept.
+    fn tidy(&mut self) -> Result<()> {
+        if !self.resting.is_wasteful(self.open.len()) {
+            return Ok(());
+        }
+        let (mut states, mut groups, mut sessions) = (Vec::new(), Scratch::new(), 0);
+        self.open.each(|_, session| {
+            if session.states != States::NONE {
+                states.extend(self.resting.of(session.states));
+                groups.resize(states.len(), sessions);
+                sessions += 1;
+            }
+        });
+        let mut merged = self.merged(&states, &groups, sessions)?;
+        self.resting = Resting::new();
+        let batch = self.resting.keep(merged.take_states()?, sessions);
+        let mut row = 0;
+        self.open.each(|_, session| {
+            if session.states != States::NONE {
+                session.states = States::NONE;
+                self.resting.add(&mut session.states, (batch, row));
+                row += 1;
+            }
+        });
+        Ok(())
+    }
+
+    /// States put together, each in its group.
+    fn merged(&self, states: &[StateId], groups: &[usize], total: usize) -> Result<Accumulators> {
+        let mut merged = Accumulators::new(&self.plan)?;
+        if total > 0 {
+            merged.merge(&self.plan, &self.resting.columns(states)?, groups, total)?;
+        }
+        Ok(merged)
+    }
+
+    /// Fires sessions that the watermark has passed, in the order of their ends; not all at once where
+    /// there are very many.
+    pub fn fire(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
+        self.settle()?;
+        if self.live.earliest_end < watermark {
+            self.seal()?;
+        }
+        let mut emptied = Vec::new();
+        let mut due = self.open.take_due(watermark, FIRING_MAX, &mut emptied);
+        if due.is_empty() {
+            return Ok(Progress::Done);
+        }
+        due.sort_unstable_by_key(|due| (due.end, due.start, due.slot));
+        let (mut states, mut groups) = (Vec::with_capacity(due.len()), Scratch::new());
+        for (group, due) in due.iter().enumerate() {
+            states.extend(self.resting.of(due.states));
+            groups.resize(states.len(), group);
+        }
+        let values = self.merged(&states, &groups, due.len())?.into_results()?;
+        let keys = self.keys.columns(due.iter().map(|due| due.slot))?;
+        self.forget(&due, &emptied);
+        self.tidy()?;
+        let bound = |of: fn(&Due) -> EventTime| due.iter().map(of).collect::<Vec<_>>().into();
+        let (starts, ends) = (bound(|due| due.start), bound(|due| due.end));
+        emit::windows(&self.plan, starts, ends, Results { keys, values, rows: due.len() }, out)?;
+        if due.len() >= FIRING_MAX {
+            return Ok(Progress::More);
+        }
+        self.measure();
+        Ok(Progress::Done)
+    }
+
+    /// Lets go of sessions that were taken out, and of keys that have none left.
+    fn forget(&mut self, taken: &[Due], emptied: &[Slot]) {
+        taken.iter().for_each(|taken| self.resting.release(taken.states));
+        emptied.iter().for_each(|slot| self.keys.forget(*slot));
+    }
+
+    /// Takes back rows of a checkpoint whose owner had come to this watermark.
+    pub fn restore(&mut self, rows: &RecordBatch, watermark: EventTime) -> Result<()> {
+        self.merge(rows)?;
+        self.restored_at.resize(self.keys.slots(), EventTime::MIN);
+        for slot in &self.slots {
+            let restored_at = &mut self.restored_at[*slot as usize];
+            *restored_at = watermark.max(*restored_at);
+        }
+        self.measure();
+        Ok(())
+    }
+
+    /// After the last row of a checkpoint: drops the sessions that had fired by then. Only when all is
+    /// back is it known which rows make up a session.
+    pub fn settle(&mut self) -> Result<()> {
+        if self.restored_at.is_empty() {
+            return Ok(());
+        }
+        self.seal()?;
+        self.unsaved.iter_mut().for_each(Vec::clear);
+        let restored_at = std::mem::take(&mut self.restored_at);
+        let mut emptied = Vec::new();
+        let fired =
+            self.open.take(|slot, session| session.end < restored_at[slot as usize], &mut emptied);
+        self.forget(&fired, &emptied);
+        self.tidy()
+    }
+
+    /// Hands over what came since the last time.
+    pub fn increment(&mut self) -> Result<Vec<RecordBatch>> {
+        self.settle()?;
+        self.seal()?;
+        self.measure();
+        Ok(self.unsaved.as_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// Hands over everything.
+    pub fn snapshot(&mut self) -> Result<Vec<RecordBatch>> {
+        self.settle()?;
+        self.seal()?;
+        self.unsaved.iter_mut().for_each(Vec::clear);
+        let (mut states, mut slots, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
+        self.open.each(|slot, session| {
+            states.extend(self.resting.of(session.states));
+            slots.resize(states.len(), slot);
+            bounds.resize(states.len(), (session.start, session.end));
+        });
+        self.measure();
+        let chunk = |start: usize| {
+            let rows = start..states.len().min(start + SNAPSHOT_ROWS);
+            let partial = Partial {
+                rows: rows.len(),
+                keys: self.keys.columns(slots[rows.clone()].iter().copied())?,
+                states: self.resting.columns(&states[rows.clone()])?,
+            };
+            let (starts, ends): (Vec<_>, Vec<_>) = bounds[rows].iter().copied().unzip();
+            partial.into_batch(&self.plan, [starts.into(), ends.into()])
+        };
+        (0..states.len()).step_by(SNAPSHOT_ROWS).map(chunk).collect()
+    }
+
+    /// Takes the measure of the state.
+    pub fn measure(&mut self) {
+        let unsaved = self.unsaved.iter().flatten().map(RecordBatch::get_array_memory_size);
+        self.bytes = self.keys.bytes()
+            + self.open.bytes()
+            + self.live.bytes()
+            + self.resting.bytes()
+            + unsaved.sum::<usize>();
+    }
+
+    /// Bytes in use when they were last measured.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
