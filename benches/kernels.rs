@@ -3,8 +3,11 @@
 use std::hint::black_box;
 
 use arrow::array::RecordBatch;
+use arrow::array::cast::AsArray;
+use arrow::array::types::TimestampMicrosecondType;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tidemill::bench::{WINDOW, engine, input};
+use tidemill::bench::workload::{KeyType, Query, Workload};
+use tidemill::bench::{engine, input};
 use tidemill::core::Batch;
 use tidemill::core::key::hash_rows;
 use tidemill::core::operator::{Barrier, KeyedFactory, Operator, OperatorContext, Progress};
@@ -12,22 +15,26 @@ use tidemill::core::testing::{Collected, context};
 use tidemill::core::time::END_OF_TIME;
 use tidemill::core::window::AlignedWindow;
 
-const KEYS: u64 = 10_000;
+/// Length of tumbling windows, in microseconds.
+const WINDOW: i64 = 10_000_000;
 
-/// Ten seconds of event time: one slice, nearly.
-const ROWS: usize = 1_000_000;
-
-fn batches() -> Vec<RecordBatch> {
-    input::rows(ROWS, KEYS)
+/// Ten seconds of event time by 10 000 keys: one window, nearly.
+fn workload() -> Workload {
+    Workload {
+        query: Query::Tumbling { size_us: WINDOW },
+        rows: 1_000_000,
+        keys: 10_000,
+        ..Workload::default()
+    }
 }
 
 fn row_kernels(criterion: &mut Criterion) {
-    let batch = &batches()[1];
+    let batch = &input::rows(&workload())[1];
     let rows = batch.num_rows();
     let window = AlignedWindow::tumbling(WINDOW, 0).expect("the size is positive");
     let mut group = criterion.benchmark_group("a batch of rows");
     group.throughput(Throughput::Elements(rows as u64));
-    let (_, times, _) = input::columns(batch);
+    let times = batch.column(1).as_primitive::<TimestampMicrosecondType>().values();
     group.bench_function("slice assignment", |bencher| {
         bencher.iter(|| {
             let ends = black_box(times).iter().filter_map(|time| window.slice_end(*time));
@@ -55,8 +62,27 @@ fn feed(operator: &mut dyn Operator, batches: &[RecordBatch]) -> tidemill::Resul
 }
 
 fn window_operators(criterion: &mut Criterion) {
-    let rows = batches();
-    let factory = engine::aggregate(rows[0].schema()).expect("the benchmark's job is right");
+    let by = |name, change: fn(&mut Workload)| {
+        let mut workload = workload();
+        change(&mut workload);
+        (name, workload)
+    };
+    let workloads = [
+        by("tumbling 10 s, 10 000 keys", |_| {}),
+        by("tumbling 10 s, 1 million keys", |w| w.keys = 1_000_000),
+        by("tumbling 10 s, 10 000 keys of text", |w| w.key_type = KeyType::Text),
+        by("hopping 10 s by 2 s, 100 000 keys", |w| {
+            w.query = Query::Hopping { size_us: WINDOW, slide_us: WINDOW / 5 };
+            w.keys = 100_000;
+        }),
+        by("sessions, gap 10 s, 10 000 keys", |w| w.query = Query::Session { gap_us: WINDOW }),
+    ];
+    workloads.iter().for_each(|(name, workload)| operators_of(criterion, name, workload));
+}
+
+fn operators_of(criterion: &mut Criterion, name: &str, workload: &Workload) {
+    let rows = input::rows(workload);
+    let factory = engine::aggregate(workload).expect("the benchmark's job is right");
     let context = OperatorContext { checkpointed: false, ..context(0, 1) };
     let run = |make: Make, batches: &[RecordBatch]| {
         let mut operator = make(factory.as_ref(), &context).expect("the operator is made");
@@ -70,7 +96,7 @@ fn window_operators(criterion: &mut Criterion) {
         ("fused, a row", |factory, context| factory.fused(context), &rows),
         ("merger, a group", |factory, context| factory.merger(context), &partial),
     ];
-    let mut group = criterion.benchmark_group("a window of 10 000 keys");
+    let mut group = criterion.benchmark_group(name);
     group.sample_size(20);
     for (name, make, batches) in operators {
         let elements: usize = batches.iter().map(RecordBatch::num_rows).sum();

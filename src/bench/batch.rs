@@ -6,13 +6,10 @@
 //!                 └────────── a thread each ─────────┘         └────── a thread each ───────┘
 //! ```
 //!
-//! The plans are those that DataFusion makes for `SELECT …, COUNT(*), SUM(value), MIN(value),
+//! The plans are those that DataFusion makes for `SELECT …, COUNT(value), SUM(value), MIN(value),
 //! MAX(value), AVG(value) GROUP BY ts / 10 s, key`. Files of text are read by Arrow's own CSV and JSON
 //! readers, which are DataFusion's.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -20,7 +17,6 @@ use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::error::ArrowError;
 use datafusion_common::{DataFusionError, Result as DataFusionResult, ScalarValue};
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_expr::{AggregateUDF, Operator};
@@ -40,74 +36,26 @@ use datafusion_physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 use tidemill_core::{Error, Result};
 
-use super::WINDOW;
-use super::checksum::{Checksum, WindowResult};
-use super::input::{Split, TextFiles, TextFormat};
+use super::checksum::{Checksum, WindowResult, key_codes};
+use super::hand::Windows;
+use super::input::Split;
+use super::scan::{Place, Scan};
 
-/// Rows in a batch that is read from a file.
-const BATCH_ROWS: usize = 8192;
-
-/// Groups rows in memory, one thread for each split.
+/// Groups the rows of tumbling windows, one thread for each split.
 ///
 /// # Errors
-/// Whatever DataFusion reports.
-pub fn memory(splits: &[Split]) -> Result<Checksum> {
-    let Some(first) = splits.first().and_then(|split| split.first()) else {
-        return Ok(Checksum::default());
-    };
-    let schema = first.schema();
-    let scan = |split: &Split| Scan::Memory { schema: schema.clone(), batches: split.clone() };
-    group(splits.iter().map(scan).collect()).map_err(failed)
-}
-
-/// Groups the rows of files, one thread for each.
-///
-/// # Errors
-/// A file that cannot be read, or whatever else DataFusion reports.
-pub fn text(files: &TextFiles, schema: &SchemaRef) -> Result<Checksum> {
-    let scan = |path: &PathBuf| Scan::Text {
-        schema: schema.clone(),
-        path: path.clone(),
-        format: files.format,
-    };
-    group(files.paths().iter().map(scan).collect()).map_err(failed)
+/// Whatever DataFusion reports, a file that cannot be read included.
+pub fn tumbling(scans: &[Scan], windows: Windows) -> Result<Checksum> {
+    group(scans, windows).map_err(failed)
 }
 
 fn failed(error: DataFusionError) -> Error {
     Error::internal(format!("DataFusion: {}", error.strip_backtrace()))
 }
 
-/// Rows of one split, as DataFusion reads them.
-#[derive(Debug)]
-enum Scan {
-    Memory { schema: SchemaRef, batches: Split },
-    Text { schema: SchemaRef, path: PathBuf, format: TextFormat },
-}
-
-type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
-
-impl Scan {
-    fn batches(&self) -> Result<Batches, ArrowError> {
-        Ok(match self {
-            Self::Memory { batches, .. } => Box::new(batches.clone().into_iter().map(Ok)),
-            Self::Text { schema, path, format: TextFormat::Csv } => {
-                let csv = arrow::csv::ReaderBuilder::new(schema.clone());
-                Box::new(csv.with_batch_size(BATCH_ROWS).build(File::open(path)?)?)
-            }
-            Self::Text { schema, path, format: TextFormat::Json } => {
-                let json = arrow::json::ReaderBuilder::new(schema.clone());
-                let file = BufReader::with_capacity(1 << 20, File::open(path)?);
-                Box::new(json.with_batch_size(BATCH_ROWS).build(file)?)
-            }
-        })
-    }
-}
-
 impl PartitionStream for Scan {
     fn schema(&self) -> &SchemaRef {
-        match self {
-            Self::Memory { schema, .. } | Self::Text { schema, .. } => schema,
-        }
+        &self.schema
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
@@ -118,18 +66,17 @@ impl PartitionStream for Scan {
     }
 }
 
-fn group(scans: Vec<Scan>) -> DataFusionResult<Checksum> {
+fn group(scans: &[Scan], windows: Windows) -> DataFusionResult<Checksum> {
     let splits = scans.len();
     let mut checksum = Checksum::default();
-    let query = Query::new(scans[0].schema().clone())?;
-    if splits == 1 {
-        for scan in scans {
-            let plan = query.aggregate(AggregateMode::Single, scan)?;
-            run(Arc::new(plan), &mut |batch| add(&batch, &mut checksum))?;
-        }
+    let Some(first) = scans.first() else { return Ok(checksum) };
+    let query = Query::new(first.schema.clone(), windows)?;
+    if let [scan] = scans {
+        let plan = query.aggregate(AggregateMode::Single, scan.clone())?;
+        run(Arc::new(plan), &mut |batch| query.add(&batch, &mut checksum))?;
         return Ok(checksum);
     }
-    let parts = on_threads(scans, |scan| query.partial(scan, splits))?;
+    let parts = on_threads(scans.to_vec(), |scan| query.partial(scan, splits))?;
     let mut owned: Vec<Split> = (0..splits).map(|_| Vec::new()).collect();
     for (owner, batches) in parts.into_iter().flat_map(|parts| parts.into_iter().enumerate()) {
         owned[owner].extend(batches);
@@ -155,39 +102,46 @@ fn on_threads<I: Send, O: Send>(
     })
 }
 
+/// Count, sum, minimum, maximum and mean of the benchmark's values.
+///
+/// # Errors
+/// Whatever DataFusion reports.
+pub(super) fn aggregates(rows: &SchemaRef) -> DataFusionResult<Vec<Arc<AggregateFunctionExpr>>> {
+    let value: Arc<dyn PhysicalExpr> = Arc::new(Column::new("value", 2));
+    let aggregate = |function: Arc<AggregateUDF>| {
+        let name = function.name().to_owned();
+        let builder = AggregateExprBuilder::new(function, vec![value.clone()]);
+        builder.schema(rows.clone()).alias(name).build().map(Arc::new)
+    };
+    [count_udaf(), sum_udaf(), min_udaf(), max_udaf(), avg_udaf()]
+        .into_iter()
+        .map(aggregate)
+        .collect()
+}
+
 /// The query's expressions over the benchmark's columns.
 struct Query {
     schema: SchemaRef,
+    windows: Windows,
+    /// Added to times, since division rounds towards zero and the first rows lie before 1970.
+    shift: i64,
     group_by: PhysicalGroupBy,
     aggregates: Vec<Arc<AggregateFunctionExpr>>,
 }
 
 impl Query {
-    fn new(schema: SchemaRef) -> DataFusionResult<Self> {
+    fn new(schema: SchemaRef, windows: Windows) -> DataFusionResult<Self> {
+        let shift = (windows.disorder / windows.size + 1) * windows.size;
         let integer = |value: i64| Arc::new(Literal::new(ScalarValue::Int64(Some(value))));
-        let value: Arc<dyn PhysicalExpr> = Arc::new(Column::new("value", 2));
-        let one: Arc<dyn PhysicalExpr> = integer(1);
         let time = CastExpr::new(Arc::new(Column::new("ts", 1)), DataType::Int64, None);
-        // A window more, since division rounds towards zero and the first rows lie before 1970.
-        let shifted = BinaryExpr::new(Arc::new(time), Operator::Plus, integer(WINDOW));
-        let slice = BinaryExpr::new(Arc::new(shifted), Operator::Divide, integer(WINDOW));
-        let aggregate = |function: Arc<AggregateUDF>, arg: &Arc<dyn PhysicalExpr>| {
-            let name = function.name().to_owned();
-            let builder = AggregateExprBuilder::new(function, vec![arg.clone()]);
-            builder.schema(schema.clone()).alias(name).build().map(Arc::new)
-        };
-        let aggregates = vec![
-            aggregate(count_udaf(), &one)?,
-            aggregate(sum_udaf(), &value)?,
-            aggregate(min_udaf(), &value)?,
-            aggregate(max_udaf(), &value)?,
-            aggregate(avg_udaf(), &value)?,
-        ];
+        let shifted = BinaryExpr::new(Arc::new(time), Operator::Plus, integer(shift));
+        let slice = BinaryExpr::new(Arc::new(shifted), Operator::Divide, integer(windows.size));
+        let aggregates = aggregates(&schema)?;
         let key: Arc<dyn PhysicalExpr> = Arc::new(Column::new("key", 0));
         let slice: Arc<dyn PhysicalExpr> = Arc::new(slice);
         let group_by =
             PhysicalGroupBy::new_single(vec![(slice, "slice".to_owned()), (key, "key".to_owned())]);
-        Ok(Self { schema, group_by, aggregates })
+        Ok(Self { schema, windows, shift, group_by, aggregates })
     }
 
     fn aggregate(&self, mode: AggregateMode, scan: Scan) -> DataFusionResult<AggregateExec> {
@@ -195,7 +149,7 @@ impl Query {
             AggregateMode::Single | AggregateMode::Partial => self.group_by.clone(),
             _ => self.group_by.as_final(),
         };
-        let schema = scan.schema().clone();
+        let schema = scan.schema.clone();
         let scan: Vec<Arc<dyn PartitionStream>> = vec![Arc::new(scan)];
         let scan = StreamingTableExec::try_new(schema, scan, None, [], false, None)?;
         let filters = vec![None; self.aggregates.len()];
@@ -222,11 +176,22 @@ impl Query {
     fn merge(&self, batches: Split) -> DataFusionResult<Checksum> {
         let mut checksum = Checksum::default();
         if let Some(first) = batches.first() {
-            let scan = Scan::Memory { schema: first.schema(), batches };
+            let scan = Scan { schema: first.schema(), place: Place::Memory(batches) };
             let plan = self.aggregate(AggregateMode::FinalPartitioned, scan)?;
-            run(Arc::new(plan), &mut |batch| add(&batch, &mut checksum))?;
+            run(Arc::new(plan), &mut |batch| self.add(&batch, &mut checksum))?;
         }
         Ok(checksum)
+    }
+
+    /// Adds the results in a batch: slice, key, count, sum, min, max, avg.
+    fn add(&self, batch: &RecordBatch, checksum: &mut Checksum) -> DataFusionResult<()> {
+        let slices = batch.column(0).as_primitive::<Int64Type>().values();
+        let window = |row: usize| {
+            let start = slices[row] * self.windows.size - self.shift;
+            (start, start + self.windows.size)
+        };
+        add_results(&batch.columns()[1..], window, checksum)
+            .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 }
 
@@ -245,23 +210,24 @@ fn run(
     })
 }
 
-/// Adds the results in a batch: slice, key, count, sum, min, max, avg.
-fn add(batch: &RecordBatch, checksum: &mut Checksum) -> DataFusionResult<()> {
-    fn integers(column: &ArrayRef) -> &[i64] {
-        column.as_primitive::<Int64Type>().values()
-    }
-    fn floats(column: &ArrayRef) -> &[f64] {
-        column.as_primitive::<Float64Type>().values()
-    }
-    let columns = batch.columns();
-    let (slices, keys, counts) =
-        (integers(&columns[0]), integers(&columns[1]), integers(&columns[2]));
-    let (sums, mins) = (floats(&columns[3]), floats(&columns[4]));
-    let (maxs, avgs) = (floats(&columns[5]), floats(&columns[6]));
-    for row in 0..batch.num_rows() {
+/// Adds results: key, count, sum, min, max, avg. `window` gives a row's window.
+///
+/// # Errors
+/// Keys of a type that the benchmark has not.
+pub(super) fn add_results(
+    columns: &[ArrayRef],
+    window: impl Fn(usize) -> (i64, i64),
+    checksum: &mut Checksum,
+) -> Result<()> {
+    let floats = |column: usize| columns[column].as_primitive::<Float64Type>().values();
+    let counts = columns[1].as_primitive::<Int64Type>().values();
+    let (sums, mins, maxs, avgs) = (floats(2), floats(3), floats(4), floats(5));
+    for (row, key) in key_codes(&columns[0])?.into_iter().enumerate() {
+        let (window_start, window_end) = window(row);
         checksum.add(&WindowResult {
-            window_end: slices[row] * WINDOW,
-            key: keys[row],
+            window_start,
+            window_end,
+            key,
             count: counts[row],
             sum: sums[row],
             min: mins[row],

@@ -4,16 +4,24 @@
 //! last bits with the order of addition, so they agree within a tolerance: each is weighted by its
 //! group, so that sums cannot change places unnoticed.
 
+use arrow::array::cast::AsArray;
+use arrow::array::types::Int64Type;
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
+use tidemill_core::{Error, Result};
+
 /// Largest relative difference between sums that are the same but for the order of addition.
 const TOLERANCE: f64 = 1e-9;
 
-/// The aggregates of one key in one window.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The aggregates of one key in one window. Where only rows are counted, the others are zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct WindowResult {
+    /// The window's start, in microseconds.
+    pub window_start: i64,
     /// The window's end, in microseconds.
     pub window_end: i64,
-    /// The key.
-    pub key: i64,
+    /// The key's code: the number itself, or [`text_code`] of a text.
+    pub key: u64,
     /// Rows.
     pub count: i64,
     /// Sum of their values.
@@ -27,7 +35,7 @@ pub struct WindowResult {
 }
 
 /// A set of results, as a few numbers. The default is that of no results.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Checksum {
     /// How many results.
     pub results: u64,
@@ -43,9 +51,18 @@ impl Checksum {
     /// Adds a result.
     #[inline]
     pub fn add(&mut self, result: &WindowResult) {
-        let parts =
-            [result.key as u64, result.count as u64, result.min.to_bits(), result.max.to_bits()];
-        let hash = parts.iter().fold(mix(result.window_end as u64), |hash, part| mix(hash ^ part));
+        // Independent products, so that a processor can do them all at once.
+        let parts = [
+            result.window_start as u64,
+            result.window_end as u64,
+            result.key,
+            result.count as u64,
+            result.min.to_bits(),
+            result.max.to_bits(),
+        ];
+        let parts = parts.into_iter().zip(FACTORS);
+        let hash =
+            mix(parts.fold(0, |sum: u64, (part, by)| sum.wrapping_add(part.wrapping_mul(by))));
         let weight = 0.5 + (hash >> 11) as f64 / (1u64 << 53) as f64;
         self.results += 1;
         self.exact = self.exact.wrapping_add(hash);
@@ -74,6 +91,39 @@ fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= TOLERANCE * a.abs().max(b.abs())
 }
 
+/// Odd numbers without a pattern: the digits of e after the point, in hexadecimal.
+const FACTORS: [u64; 6] = [
+    0xb7e1_5162_8aed_2a6b,
+    0xbf71_5880_9cf4_f3c7,
+    0x62e7_160f_38b4_da57,
+    0xa784_d904_5190_cfef,
+    0x324e_7738_926c_fbe5,
+    0xf4bf_8d8d_8c31_d763,
+];
+
+/// What stands for a text in a [`WindowResult`].
+#[inline]
+pub fn text_code(text: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text)
+}
+
+/// The codes of a column of keys.
+///
+/// # Errors
+/// Keys that are neither integers nor text.
+pub fn key_codes(keys: &ArrayRef) -> Result<Vec<u64>> {
+    Ok(match keys.data_type() {
+        DataType::Int64 => {
+            keys.as_primitive::<Int64Type>().values().iter().map(|key| *key as u64).collect()
+        }
+        DataType::Utf8View => {
+            let keys = keys.as_string_view();
+            (0..keys.len()).map(|row| text_code(keys.value(row).as_bytes())).collect()
+        }
+        other => return Err(Error::internal(format!("keys of type {other} have no code"))),
+    })
+}
+
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
 #[inline]
 fn mix(x: u64) -> u64 {
@@ -87,8 +137,10 @@ fn mix(x: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn result(key: i64, sum: f64) -> WindowResult {
-        WindowResult { window_end: 10, key, count: 3, sum, min: 1.0, max: 2.0, avg: sum / 3.0 }
+    fn result(key: u64, sum: f64) -> WindowResult {
+        let (window_start, window_end) = (5, 10);
+        let avg = sum / 3.0;
+        WindowResult { window_start, window_end, key, count: 3, sum, min: 1.0, max: 2.0, avg }
     }
 
     fn of(results: &[WindowResult]) -> Checksum {
@@ -113,6 +165,7 @@ mod tests {
             change(&mut results[1]);
             !of(&right).agrees_with(&of(&results))
         };
+        assert!(wrong(|r| r.window_start += 1));
         assert!(wrong(|r| r.window_end += 1));
         assert!(wrong(|r| r.key += 1));
         assert!(wrong(|r| r.count += 1));

@@ -1,193 +1,302 @@
 //! Who takes part: the engine and the yardsticks, over the same rows.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use arrow::datatypes::SchemaRef;
 use tidemill_core::Result;
+use tidemill_core::source::Source;
 use tidemill_files::FileSource;
 use tidemill_memory::MemorySource;
 
-use super::input::{self, Split, TextFiles, TextFormat};
+use super::checksum::Checksum;
+use super::group_table::{Aggregates, GroupTable};
+use super::hand::Windows;
+use super::input::{self, Files};
 use super::measure::{Contender, Outcome};
-use super::{batch, engine, hand, text};
+use super::scan::{Place, Scan};
+use super::table::{ColumnTable, Count, Totals};
+use super::text::{Fields, TextKey};
+use super::workload::{KeyType, Query, RowSource, Workload};
+use super::{batch, engine, hand, sessions, text};
 
-/// What a contender is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// The loop written by hand, row by row.
-    HandRows,
-    /// The kernel written by hand, column by column.
-    HandColumns,
-    /// DataFusion's batch `GROUP BY`.
-    DataFusion,
-    /// The engine.
-    Tidemill,
-    /// The engine, with a checkpoint every second.
-    TidemillCheckpointed,
-    /// A job file.
-    JobFile,
-}
+/// The loop written by hand, row by row.
+pub const HAND_ROWS: &str = "hand-written loop";
 
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::HandRows => "hand-written loop",
-            Self::HandColumns => "hand-written columns",
-            Self::DataFusion => "DataFusion batch",
-            Self::Tidemill => "Tidemill",
-            Self::TidemillCheckpointed => "Tidemill, checkpoints",
-            Self::JobFile => "Tidemill, job file",
-        })
-    }
-}
+/// The kernel written by hand, column by column.
+pub const HAND_COLUMNS: &str = "hand-written columns";
 
-/// Where rows come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum RowSource {
-    /// Arrow batches in memory.
-    Memory,
-    /// Files of CSV.
-    Csv,
-    /// Files of JSON, one object a line.
-    Ndjson,
-}
+/// A scanner for lines of one form, and the loop.
+pub const SCANNER: &str = "hand-written scanner and loop";
 
-/// What is measured.
-#[derive(Debug, Clone, Serialize)]
-pub struct Workload {
-    /// How many rows.
-    pub rows: usize,
-    /// Over how many keys, equally frequent.
-    pub keys: u64,
-    /// Where they come from.
-    pub source: RowSource,
-    /// On how many threads contenders run, one after the other.
-    pub parallelism: Vec<usize>,
-    /// Where the engine keeps checkpoints, in runs of their own.
-    pub checkpoints: Option<String>,
-}
+/// A scanner for JSON objects with their fields in any order, and the loop.
+pub const ANY_ORDER_SCANNER: &str = "hand-written scanner, any order";
+
+/// DataFusion's group table and accumulators, driven by hand.
+pub const GROUP_TABLE: &str = "DataFusion's group table";
+
+/// DataFusion's batch `GROUP BY`.
+pub const DATAFUSION: &str = "DataFusion batch";
+
+/// The engine.
+pub const TIDEMILL: &str = "Tidemill";
+
+/// The engine, with a checkpoint every second.
+pub const CHECKPOINTED: &str = "Tidemill, checkpoints";
+
+/// A job file.
+pub const JOB_FILE: &str = "Tidemill, job file";
+
+/// Windows in which a row lies, at most, if the loop by hand is to merge their slices at each firing.
+const OVERLAP_MAX: i64 = 100;
 
 /// All contenders for a workload. Makes its rows, which takes a while.
 ///
 /// # Errors
-/// Files that cannot be written.
+/// A window that cannot be, or files that cannot be written.
 pub fn contenders(workload: &Workload) -> Result<Vec<Contender>> {
-    let rows = input::rows(workload.rows, workload.keys);
+    // Says what is wrong with the window before anybody runs.
+    engine::aggregate(workload)?;
+    let rows = input::rows(workload);
+    let schema = input::schema(workload);
     let mut all = Vec::new();
-    for threads in &workload.parallelism {
-        let splits = input::deal(&rows, *threads);
-        let folder = workload.checkpoints.clone();
-        all.extend(match workload.source {
-            RowSource::Memory => over_memory(splits, folder),
-            RowSource::Csv => over_text(TextFormat::Csv, &splits, folder)?,
-            RowSource::Ndjson => over_text(TextFormat::Json, &splits, folder)?,
-        });
-    }
-    Ok(all)
-}
-
-fn over_memory(splits: Vec<Split>, checkpoints: Option<String>) -> Vec<Contender> {
-    let threads = splits.len();
-    let schema = splits.iter().flatten().next().map(|batch| batch.schema());
-    let source = schema.map(|schema| MemorySource::new(schema, splits.clone()));
-    let splits = Arc::new(splits);
-    let by_hand = |family, run: fn(&[Split]) -> Result<_>| {
-        let splits = splits.clone();
-        Contender::new(family, threads, move || Ok(Outcome::of(run(&splits)?)))
-    };
-    let mut all = vec![
-        by_hand(Family::HandRows, |splits| Ok(hand::rows(splits))),
-        by_hand(Family::HandColumns, |splits| Ok(hand::columnar(splits))),
-        by_hand(Family::DataFusion, batch::memory),
-    ];
-    if let Some(source) = source {
-        all.extend(engines(threads, checkpoints, move || source.clone()));
-    }
-    all
-}
-
-fn over_text(
-    format: TextFormat,
-    splits: &[Split],
-    checkpoints: Option<String>,
-) -> Result<Vec<Contender>> {
-    let threads = splits.len();
-    let Some(schema) = splits.iter().flatten().next().map(|batch| batch.schema()) else {
-        return Ok(Vec::new());
-    };
-    let files = Arc::new(TextFiles::write(format, splits)?);
-    let (by_hand, by_batch) = (files.clone(), files.clone());
-    let batch_schema = schema.clone();
-    let mut all = vec![
-        Contender::new(Family::HandRows, threads, move || Ok(Outcome::of(text::rows(&by_hand)?))),
-        Contender::new(Family::DataFusion, threads, move || {
-            Ok(Outcome::of(batch::text(&by_batch, &batch_schema)?))
-        }),
-    ];
-    all.extend(engines(threads, checkpoints, move || {
-        let source = FileSource::new(files.folder());
-        match format {
-            TextFormat::Csv => source.csv(schema.clone()),
-            TextFormat::Json => source.json(schema.clone()),
+    for &threads in &workload.parallelism {
+        let workload = Arc::new(workload.clone());
+        if workload.source == RowSource::Memory {
+            let splits = input::deal(&rows, threads);
+            let source = MemorySource::new(schema.clone(), splits.clone());
+            let place = |split| Scan { schema: schema.clone(), place: Place::Memory(split) };
+            let scans: Vec<Scan> = splits.into_iter().map(place).collect();
+            all.extend(yardsticks(&workload, &Arc::new(scans)));
+            all.extend(engines(&workload, threads, move || source.clone()));
+        } else {
+            let files = Files::write(&workload, &rows, threads)?;
+            all.extend(yardsticks(&workload, &Arc::new(files.scans())));
+            let (schema, format) = (schema.clone(), workload.source);
+            all.extend(engines(&workload, threads, move || source(&files, format, &schema)));
         }
-    }));
+    }
     Ok(all)
+}
+
+fn source(files: &Files, format: RowSource, schema: &SchemaRef) -> impl Source + use<> {
+    let source = FileSource::new(files.folder());
+    match format {
+        RowSource::Csv => source.csv(schema.clone()),
+        RowSource::Json => source.json(schema.clone()),
+        RowSource::Parquet | RowSource::Memory => source.parquet(schema.clone()),
+    }
 }
 
 /// The engine, without checkpoints and, where there is a folder for them, with.
-fn engines<S: tidemill_core::source::Source + 'static>(
+fn engines<S: Source + 'static>(
+    workload: &Arc<Workload>,
     threads: usize,
-    checkpoints: Option<String>,
-    source: impl Fn() -> S + Clone + 'static,
+    source: impl Fn() -> S + 'static,
 ) -> Vec<Contender> {
-    let engine = |family, folder: Option<String>| {
-        let source = source.clone();
-        Contender::new(family, threads, move || {
-            let (checksum, summary) = engine::run(source(), threads, folder.as_deref())?;
+    let source = Arc::new(source);
+    let engine = |name, folder: Option<String>| {
+        let (source, workload) = (source.clone(), workload.clone());
+        Contender::new(name, threads, move || {
+            let (checksum, summary) = engine::run(&workload, source(), threads, folder.as_deref())?;
             Ok(Outcome { emit_delay: Some(summary.emit_delay), ..Outcome::of(checksum) })
         })
     };
-    let mut all = vec![engine(Family::Tidemill, None)];
-    if checkpoints.is_some() {
-        all.push(engine(Family::TidemillCheckpointed, checkpoints));
+    let mut all = vec![engine(TIDEMILL, None)];
+    if workload.checkpoints.is_some() {
+        all.push(engine(CHECKPOINTED, workload.checkpoints.clone()));
     }
     all
+}
+
+/// What a yardstick does with the rows of each split.
+type Work = fn(&Workload, &[Scan]) -> Result<Checksum>;
+
+/// Those that can do the workload.
+fn yardsticks(workload: &Arc<Workload>, scans: &Arc<Vec<Scan>>) -> Vec<Contender> {
+    let is_tumbling = matches!(workload.query, Query::Tumbling { .. });
+    let is_session = matches!(workload.query, Query::Session { .. });
+    let is_text = matches!(workload.source, RowSource::Csv | RowSource::Json);
+    let by_integer = workload.key_type == KeyType::Integer;
+    let windows = windows(workload);
+    let merges_few = windows.size / windows.slide <= OVERLAP_MAX;
+    // Sessions by hand want the rows in the order of time.
+    let in_order = !(workload.one_file && scans.len() > 1);
+    let all: [(&str, bool, Work); 6] = [
+        (HAND_ROWS, if is_session { in_order } else { merges_few && !is_text }, by_loop),
+        (SCANNER, is_text && !is_session && merges_few, by_scanner),
+        (
+            ANY_ORDER_SCANNER,
+            workload.source == RowSource::Json && !is_session && merges_few,
+            by_any_order_scanner,
+        ),
+        (HAND_COLUMNS, is_tumbling && by_integer && !is_text, by_columns),
+        (GROUP_TABLE, is_tumbling && !is_text, by_group_table),
+        (DATAFUSION, is_tumbling, by_batch),
+    ];
+    let takes_part = all.into_iter().filter(|(_, can, _)| *can);
+    let contender = |(name, _, work): (&str, bool, Work)| {
+        let (workload, scans) = (workload.clone(), scans.clone());
+        Contender::new(name, scans.len(), move || Ok(Outcome::of(work(&workload, &scans)?)))
+    };
+    takes_part.map(contender).collect()
+}
+
+/// The windows that follow one another at a fixed step; those of sessions mean nothing.
+fn windows(workload: &Workload) -> Windows {
+    let (size, slide) = match workload.query {
+        Query::Tumbling { size_us: size } | Query::Session { gap_us: size } => (size, size),
+        Query::Hopping { size_us, slide_us } => (size_us, slide_us),
+    };
+    Windows { size, slide, disorder: workload.disorder_us }
+}
+
+fn by_loop(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+    fn of<K: TextKey>(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+        match workload.query {
+            Query::Tumbling { .. } => hand::rows::<K, Totals>(scans, windows(workload)),
+            Query::Hopping { .. } => hand::rows::<K, Count>(scans, windows(workload)),
+            Query::Session { gap_us } => sessions::rows::<K>(scans, gap_us, workload.disorder_us),
+        }
+    }
+    match workload.key_type {
+        KeyType::Integer => of::<i64>(workload, scans),
+        KeyType::Text => of::<Box<[u8]>>(workload, scans),
+    }
+}
+
+fn by_scanner(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+    scanned(workload, scans, Fields::InOrder)
+}
+
+fn by_any_order_scanner(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+    scanned(workload, scans, Fields::InAnyOrder)
+}
+
+fn scanned(workload: &Workload, scans: &[Scan], fields: Fields) -> Result<Checksum> {
+    let windows = windows(workload);
+    let counts = matches!(workload.query, Query::Hopping { .. });
+    match (workload.key_type, counts) {
+        (KeyType::Integer, false) => text::rows::<i64, Totals>(scans, windows, fields),
+        (KeyType::Integer, true) => text::rows::<i64, Count>(scans, windows, fields),
+        (KeyType::Text, false) => text::rows::<Box<[u8]>, Totals>(scans, windows, fields),
+        (KeyType::Text, true) => text::rows::<Box<[u8]>, Count>(scans, windows, fields),
+    }
+}
+
+fn by_columns(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+    hand::batches::<ColumnTable>(scans, windows(workload), &())
+}
+
+fn by_group_table(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+    let aggregates = Aggregates::new(&input::schema(workload))?;
+    hand::batches::<GroupTable>(scans, windows(workload), &aggregates)
+}
+
+fn by_batch(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
+    batch::tumbling(scans, windows(workload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::measure::measure;
+    use super::super::workload::Skew;
     use super::*;
 
-    /// Every contender gives the results of the row-at-a-time loop, which `measure` checks.
-    fn all_agree(source: RowSource, checkpoints: Option<String>) -> usize {
-        let parallelism = vec![1, 2, 3];
-        let workload = Workload { rows: 60_000, keys: 100, source, parallelism, checkpoints };
-        let contenders = contenders(&workload).unwrap();
+    const SECOND: i64 = 1_000_000;
+
+    const QUERIES: [Query; 4] = [
+        Query::Tumbling { size_us: SECOND / 10 },
+        Query::Hopping { size_us: SECOND / 5, slide_us: SECOND / 25 },
+        Query::Session { gap_us: SECOND / 1_000 },
+        Query::Session { gap_us: 10 * SECOND },
+    ];
+
+    /// 0.6 s of event time, out of order by more than a batch: some keys have many sessions.
+    fn workload() -> Workload {
+        Workload {
+            rows: 60_000,
+            keys: 100,
+            disorder_us: SECOND / 10,
+            parallelism: vec![1, 2, 3],
+            ..Workload::default()
+        }
+    }
+
+    /// Every contender gives the same results, which `measure` checks: their names on one thread.
+    fn all_agree(workload: &Workload) -> Vec<String> {
+        let contenders = contenders(workload).unwrap();
         let measured = measure(&contenders, 0, 1, |_| {}).unwrap();
-        let results = measured.iter().map(|m| m.samples[0].outcome.checksum.unwrap().results);
-        assert!(results.clone().all(|results| results == 200), "100 keys, before and after 1970");
-        measured.len()
+        let results =
+            |m: &super::super::measure::Measured| m.samples[0].outcome.checksum.unwrap().results;
+        assert!(measured.iter().all(|m| results(m) >= workload.keys), "{workload}");
+        measured.into_iter().filter(|m| m.threads == 1).map(|m| m.name).collect()
     }
 
     #[test]
     fn all_contenders_give_the_same_results_from_memory() {
-        assert_eq!(all_agree(RowSource::Memory, None), 3 * 4);
+        for query in QUERIES {
+            for (key_type, skew) in [
+                (KeyType::Integer, Skew::Uniform),
+                (KeyType::Integer, Skew::Zipf { exponent: 1.1 }),
+                (KeyType::Text, Skew::Uniform),
+            ] {
+                let names = all_agree(&Workload { query, key_type, skew, ..workload() });
+                let expected: &[&str] = match (query, key_type) {
+                    (Query::Tumbling { .. }, KeyType::Integer) => {
+                        &[HAND_ROWS, HAND_COLUMNS, GROUP_TABLE, DATAFUSION, TIDEMILL]
+                    }
+                    (Query::Tumbling { .. }, KeyType::Text) => {
+                        &[HAND_ROWS, GROUP_TABLE, DATAFUSION, TIDEMILL]
+                    }
+                    _ => &[HAND_ROWS, TIDEMILL],
+                };
+                assert_eq!(names, expected);
+            }
+        }
     }
 
     #[test]
-    fn all_contenders_give_the_same_results_from_text() {
-        assert_eq!(all_agree(RowSource::Csv, None), 3 * 3);
-        assert_eq!(all_agree(RowSource::Ndjson, None), 3 * 3);
+    fn one_key_is_a_workload_too() {
+        let names = all_agree(&Workload { keys: 1, ..workload() });
+        assert_eq!(names.len(), 5);
+    }
+
+    #[test]
+    fn all_contenders_give_the_same_results_from_files() {
+        for source in [RowSource::Csv, RowSource::Json, RowSource::Parquet] {
+            for query in QUERIES {
+                for key_type in [KeyType::Integer, KeyType::Text] {
+                    all_agree(&Workload { query, key_type, source, ..workload() });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_contenders_give_the_same_results_from_one_file() {
+        for source in [RowSource::Csv, RowSource::Json] {
+            for query in QUERIES {
+                all_agree(&Workload { query, source, one_file: true, ..workload() });
+            }
+        }
+        let parquet = Workload { source: RowSource::Parquet, one_file: true, ..workload() };
+        let error = contenders(&parquet).err().unwrap();
+        assert!(error.to_string().contains("--one-file"), "{error}");
     }
 
     #[test]
     fn checkpoints_change_no_result() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = folder.path().display().to_string();
-        assert_eq!(all_agree(RowSource::Memory, Some(url)), 3 * 5);
+        for query in QUERIES {
+            let folder = tempfile::tempdir().unwrap();
+            let checkpoints = Some(folder.path().display().to_string());
+            let names = all_agree(&Workload { query, checkpoints, ..workload() });
+            assert_eq!(names.last().unwrap(), CHECKPOINTED);
+        }
+    }
+
+    #[test]
+    fn windows_that_cannot_be_are_refused_before_anything_runs() {
+        let query = Query::Hopping { size_us: 10 * SECOND, slide_us: 3 * SECOND };
+        assert!(contenders(&Workload { query, ..workload() }).is_err());
     }
 }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
-use arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow::datatypes::SchemaRef;
+use arrow::array::types::{Int64Type, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, RecordBatch};
 use parking_lot::Mutex;
 use tidemill_core::element::Epoch;
 use tidemill_core::graph::NodeKind;
@@ -20,26 +19,29 @@ use tidemill_core::{Batch, Error, Result};
 use tidemill_memory::MemorySource;
 use tidemill_runtime::{JobSummary, StartFrom};
 
-use super::checksum::{Checksum, WindowResult};
-use super::{DISORDER, WINDOW};
-use crate::prelude::{Job, Tumbling, Watermarks, avg, col, count, max, min, sum};
+use super::batch::add_results;
+use super::checksum::{Checksum, WindowResult, key_codes};
+use super::input;
+use super::workload::{Query, Workload};
+use crate::prelude::{Hopping, Job, Session, Tumbling, Watermarks, avg, col, count, max, min, sum};
 
 /// From one checkpoint to the next, where there are any.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the workload over a source on so many shards, with a checkpoint every second under a folder
-/// where one is given.
+/// Runs the workload's query over a source on so many shards, with a checkpoint every second under a
+/// folder where one is given.
 ///
 /// # Errors
 /// Whatever ends the job.
 pub fn run(
+    workload: &Workload,
     source: impl Source + 'static,
     shards: usize,
     checkpoints: Option<&str>,
 ) -> Result<(Checksum, JobSummary)> {
     let sink = ChecksumSink::default();
     let total = sink.total.clone();
-    let mut job = job(source, sink);
+    let mut job = job(workload, source, sink);
     job.parallelism(shards);
     if let Some(folder) = checkpoints {
         job.checkpoints(folder, CHECKPOINT_INTERVAL);
@@ -52,13 +54,13 @@ pub fn run(
     Ok((checksum, summary))
 }
 
-/// The workload's windowed aggregation by itself, over rows of this schema.
+/// The workload's windowed aggregation by itself.
 ///
 /// # Errors
-/// A schema that has not the workload's columns.
-pub fn aggregate(schema: SchemaRef) -> Result<Arc<dyn KeyedFactory>> {
-    let job = job(MemorySource::new(schema, Vec::new()), ChecksumSink::default());
-    let graph = job.graph()?;
+/// A window that cannot be: a slide that does not divide the size, say.
+pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
+    let source = MemorySource::new(input::schema(workload), Vec::new());
+    let graph = job(workload, source, ChecksumSink::default()).graph()?;
     let keyed = graph.nodes().iter().find_map(|node| match &node.kind {
         NodeKind::Keyed(keyed) => Some(keyed.clone()),
         _ => None,
@@ -66,21 +68,34 @@ pub fn aggregate(schema: SchemaRef) -> Result<Arc<dyn KeyedFactory>> {
     keyed.ok_or_else(|| Error::internal("the workload's job has no window"))
 }
 
-fn job(source: impl Source + 'static, sink: ChecksumSink) -> Job {
+/// The workload as a job from any source of its rows into any sink.
+pub(super) fn job(
+    workload: &Workload,
+    source: impl Source + 'static,
+    sink: impl Sink + 'static,
+) -> Job {
     let micros = |length: i64| Duration::from_micros(length.unsigned_abs());
-    let mut job = Job::named("bench-tumbling");
-    job.source(source)
-        .event_time("ts", Watermarks::bounded(micros(DISORDER)))
-        .key_by(["key"])
-        .window(Tumbling::of(micros(WINDOW)))
-        .aggregate([
-            count().alias("n"),
-            sum(col("value")).alias("sum"),
-            min(col("value")).alias("min"),
-            max(col("value")).alias("max"),
-            avg(col("value")).alias("avg"),
-        ])
-        .sink(sink);
+    let mut job = Job::named(format!("bench-{}", workload.query.name()));
+    let rows = job.source(source);
+    let rows = rows.event_time("ts", Watermarks::bounded(micros(workload.disorder_us)));
+    let rows = rows.key_by(["key"]);
+    let n = count().alias("n");
+    let value = || col("value");
+    let totals = [
+        n.clone(),
+        sum(value()).alias("sum"),
+        min(value()).alias("min"),
+        max(value()).alias("max"),
+        avg(value()).alias("avg"),
+    ];
+    let results = match workload.query {
+        Query::Tumbling { size_us } => rows.window(Tumbling::of(micros(size_us))).aggregate(totals),
+        Query::Hopping { size_us, slide_us } => {
+            rows.window(Hopping::of(micros(size_us), micros(slide_us))).aggregate([n])
+        }
+        Query::Session { gap_us } => rows.window(Session::gap(micros(gap_us))).aggregate(totals),
+    };
+    results.sink(sink);
     job
 }
 
@@ -135,23 +150,22 @@ fn add_up(batch: &RecordBatch) -> Result<Checksum> {
             .column_by_name(name)
             .ok_or_else(|| Error::internal(format!("the results have no column `{name}`")))
     };
-    let integers = |name| column(name).map(|c| c.as_primitive::<Int64Type>().values());
-    let floats = |name| column(name).map(|c| c.as_primitive::<Float64Type>().values());
-    let ends = column("window_end")?.as_primitive::<TimestampMicrosecondType>().values();
-    let (keys, counts) = (integers("key")?, integers("n")?);
-    let (sums, avgs) = (floats("sum")?, floats("avg")?);
-    let (mins, maxs) = (floats("min")?, floats("max")?);
+    let times = |name| column(name).map(|c| c.as_primitive::<TimestampMicrosecondType>().values());
+    let (starts, ends) = (times("window_start")?, times("window_end")?);
     let mut checksum = Checksum::default();
-    for row in 0..batch.num_rows() {
-        checksum.add(&WindowResult {
-            window_end: ends[row],
-            key: keys[row],
-            count: counts[row],
-            sum: sums[row],
-            min: mins[row],
-            max: maxs[row],
-            avg: avgs[row],
-        });
+    if batch.column_by_name("sum").is_some() {
+        let names = ["key", "n", "sum", "min", "max", "avg"];
+        let columns: Vec<ArrayRef> =
+            names.into_iter().map(|name| column(name).cloned()).collect::<Result<_>>()?;
+        add_results(&columns, |row| (starts[row], ends[row]), &mut checksum)?;
+        return Ok(checksum);
+    }
+    let counts = column("n")?.as_primitive::<Int64Type>().values();
+    for (row, key) in key_codes(column("key")?)?.into_iter().enumerate() {
+        let (window_start, window_end, count) = (starts[row], ends[row], counts[row]);
+        let result =
+            WindowResult { window_start, window_end, key, count, ..WindowResult::default() };
+        checksum.add(&result);
     }
     Ok(checksum)
 }

@@ -3,10 +3,10 @@
 use std::fs;
 
 use datafusion_common::config::ParquetOptions;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A machine, and what runs on it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's model.
     pub cpu: String,
@@ -27,12 +27,12 @@ pub struct Machine {
 }
 
 /// Versions of the engine and of what it is made of.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Versions {
     /// This program.
-    pub tidemill: &'static str,
+    pub tidemill: String,
     /// Arrow.
-    pub arrow: &'static str,
+    pub arrow: String,
     /// DataFusion.
     pub datafusion: String,
 }
@@ -64,8 +64,8 @@ fn versions() -> Versions {
     // The one place where DataFusion's smaller crates say which version they are.
     let datafusion = ParquetOptions::default().created_by;
     Versions {
-        tidemill: env!("CARGO_PKG_VERSION"),
-        arrow: arrow::ARROW_VERSION,
+        tidemill: env!("CARGO_PKG_VERSION").to_owned(),
+        arrow: arrow::ARROW_VERSION.to_owned(),
         datafusion: datafusion.rsplit(' ').next().unwrap_or_default().to_owned(),
     }
 }

@@ -8,13 +8,12 @@ use tidemill_core::{Error, Result};
 use tidemill_runtime::EmitDelay;
 
 use super::checksum::Checksum;
-use super::contenders::Family;
 use super::process;
 
 /// Someone who does the same work as the others.
 pub struct Contender {
-    /// What it is.
-    pub family: Family,
+    /// What it is. Names of the engine begin with `Tidemill`.
+    pub name: String,
     /// On how many threads it runs.
     pub threads: usize,
     run: Box<dyn Fn() -> Result<Outcome>>,
@@ -23,11 +22,11 @@ pub struct Contender {
 impl Contender {
     /// A contender that does its work when `run` is called.
     pub fn new(
-        family: Family,
+        name: impl Into<String>,
         threads: usize,
         run: impl Fn() -> Result<Outcome> + 'static,
     ) -> Self {
-        Self { family, threads, run: Box::new(run) }
+        Self { name: name.into(), threads, run: Box::new(run) }
     }
 
     /// Does the work once.
@@ -75,7 +74,7 @@ pub struct Sample {
 /// A contender's measured runs, round by round.
 pub struct Measured {
     /// What it is.
-    pub family: Family,
+    pub name: String,
     /// On how many threads it ran.
     pub threads: usize,
     /// Its runs.
@@ -95,7 +94,7 @@ pub fn measure(
 ) -> Result<Vec<Measured>> {
     let mut measured: Vec<_> = contenders
         .iter()
-        .map(|c| Measured { family: c.family, threads: c.threads, samples: Vec::new() })
+        .map(|c| Measured { name: c.name.clone(), threads: c.threads, samples: Vec::new() })
         .collect();
     let mut expected: Option<Checksum> = None;
     for round in 0..warm_up + runs {
@@ -136,7 +135,7 @@ fn disagreement(contender: &Contender, is: &Checksum, expected: &Checksum) -> Er
     Error::internal(format!(
         "{} on {} threads gives other results than those measured before it: {is:?} instead of \
          {expected:?}. No figure is worth telling until this is mended",
-        contender.family, contender.threads
+        contender.name, contender.threads
     ))
 }
 
@@ -149,7 +148,7 @@ mod tests {
 
     fn contender(results: u64, runs: &Rc<Cell<usize>>) -> Contender {
         let runs = runs.clone();
-        Contender::new(Family::HandRows, 1, move || {
+        Contender::new("loop", 1, move || {
             runs.set(runs.get() + 1);
             Ok(Outcome::of(Checksum { results, ..Checksum::default() }))
         })

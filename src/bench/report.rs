@@ -1,20 +1,33 @@
-//! What was measured, as numbers for machines and as a table for people.
+//! What was measured: for machines, for people, and to be compared with later.
+//!
+//! Invariant: a report that was written as JSON is read back as it was, but for the last bit of a float.
 
-use std::fmt;
+pub(super) mod text;
 
-use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
-use tidemill_runtime::EmitDelay;
+use std::fs;
+use std::path::Path;
 
-use super::contenders::{Family, Workload};
+use serde::{Deserialize, Serialize};
+use tidemill_core::{Error, Result};
+
 use super::machine::Machine;
 use super::measure::Measured;
+use super::open_loop::OpenLoop;
+use super::statistics::Spread;
+use super::workload::Workload;
+
+/// The version of a report's shape: what reads reports refuses those of another.
+pub const SCHEMA: u32 = 1;
 
 /// All that was measured, and where.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// What was measured: `tumbling`, or the name of a job file.
     pub name: String,
+    /// The command that did it.
+    pub command: String,
     /// The workload; `None` for a job file, which says itself.
     pub workload: Option<Workload>,
     /// Rounds that were not counted.
@@ -27,24 +40,19 @@ pub struct Report {
     pub contenders: Vec<Figures>,
     /// How they compare, round by round.
     pub ratios: Vec<Ratio>,
-}
-
-/// The middle of several figures, and the least and greatest of them.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// The middle one.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
+    /// What others measured of the same work, outside this process.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+    /// How long results took while rows became due by a schedule.
+    #[serde(default)]
+    pub open_loop: Vec<OpenLoop>,
 }
 
 /// A contender's figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figures {
     /// What it is.
-    pub family: Family,
+    pub name: String,
     /// On how many threads it ran.
     pub threads: usize,
     /// Rows that it read in a run.
@@ -65,39 +73,122 @@ pub struct Figures {
     pub added_bytes: Option<u64>,
 }
 
+/// Quantiles of the time from reading the batch that lets a window fire to its results, in
+/// microseconds, under full load.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct EmitDelay {
+    /// Half of the results were faster.
+    pub p50_us: f64,
+    /// 99 of 100 results were faster.
+    pub p99_us: f64,
+    /// 999 of 1000 results were faster.
+    pub p999_us: f64,
+}
+
 /// How much faster one contender is than another, from their runs in the same rounds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ratio {
     /// This contender's speed
-    pub of: Family,
+    pub of: String,
     /// on so many threads
     pub threads: usize,
     /// over that one's
-    pub to: Family,
+    pub to: String,
     /// on so many threads.
     pub to_threads: usize,
     /// The quotient.
     pub speed: Spread,
 }
 
-impl Spread {
-    /// Of at least one figure.
-    fn of(figures: impl IntoIterator<Item = f64>) -> Self {
-        let mut figures: Vec<f64> = figures.into_iter().collect();
-        figures.sort_by(f64::total_cmp);
-        let (middle, last) = (figures.len() / 2, figures.len() - 1);
-        let median = if figures.len().is_multiple_of(2) {
-            f64::midpoint(figures[middle - 1], figures[middle])
-        } else {
-            figures[middle]
+/// Someone who did the same work in a process of their own, such as Flink or DuckDB.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// What it is.
+    pub name: String,
+    /// On how many threads it ran.
+    pub threads: usize,
+    /// Rows that it read in a run.
+    #[serde(default)]
+    pub rows: u64,
+    /// Seconds of each run; none where it could not be had.
+    #[serde(default)]
+    pub seconds: Vec<f64>,
+    /// Whether its results were compared with the engine's, and equal.
+    #[serde(default)]
+    pub checked: bool,
+    /// What must be known to read the figures, or why there are none.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// Whether a contender of this name is the engine, in whatever setting, rather than a yardstick.
+pub fn is_engine(name: &str) -> bool {
+    name.starts_with("Tidemill")
+}
+
+impl Report {
+    /// Reads a report that was written with `-o json`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no report, or is one of another [`SCHEMA`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let at = |error: Error| error.at(path.display());
+        let text = fs::read_to_string(path).map_err(|error| at(error.into()))?;
+        Self::parse(&text).map_err(at)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            #[serde(default)]
+            schema: u32,
+        }
+        let unreadable = |error| {
+            let message = "this is no report of `tidemill bench … -o json`";
+            Error::configuration(message).caused_by(error)
         };
-        Self { median, min: figures[0], max: figures[last] }
+        let Version { schema } = serde_json::from_str(text).map_err(unreadable)?;
+        if schema != SCHEMA {
+            return Err(Error::configuration(format!(
+                "this report is of schema {schema}, and this program compares those of schema \
+                 {SCHEMA}: measure the old version again, with the `bench` of this one's age"
+            )));
+        }
+        serde_json::from_str(text).map_err(unreadable)
+    }
+}
+
+impl Peer {
+    /// Rows per second, where it ran.
+    pub fn rows_per_second(&self) -> Option<Spread> {
+        Spread::of(self.seconds.iter().map(|seconds| self.rows as f64 / seconds))
+    }
+
+    /// Reads what peers measured: an array of them, as JSON.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds anything else.
+    pub fn read(path: &Path) -> Result<Vec<Self>> {
+        let at = |error: Error| error.at(path.display());
+        let text = fs::read_to_string(path).map_err(|error| at(error.into()))?;
+        let peers: Vec<Self> = serde_json::from_str(&text).map_err(|error| {
+            let message = "this is no array of peers {name, threads, rows, seconds, checked, note}";
+            at(Error::configuration(message).caused_by(error))
+        })?;
+        let wrong = |peer: &&Self| !peer.seconds.iter().all(|s| s.is_finite() && *s > 0.0);
+        match peers.iter().find(wrong) {
+            None => Ok(peers),
+            Some(peer) => {
+                let message = format!("the seconds of `{}` are no times", peer.name);
+                Err(at(Error::configuration(message)))
+            }
+        }
     }
 }
 
 impl Figures {
-    /// The figures of a contender that has run at least once; `rows` where its runs do not say.
-    pub fn of(measured: &Measured, rows: u64) -> Self {
+    /// The figures of a contender, `rows` where its runs do not say; `None` if it has not run.
+    pub fn of(measured: &Measured, rows: u64) -> Option<Self> {
         let samples = &measured.samples;
         let rows = samples.iter().find_map(|sample| sample.outcome.rows).unwrap_or(rows);
         let seconds: Vec<f64> = samples.iter().map(|sample| sample.wall.as_secs_f64()).collect();
@@ -106,189 +197,72 @@ impl Figures {
         };
         let cpu: Option<f64> =
             samples.iter().map(|sample| sample.cpu.map(|cpu| cpu.as_secs_f64())).sum();
-        Self {
-            family: measured.family,
+        Some(Self {
+            name: measured.name.clone(),
             threads: measured.threads,
             rows,
-            rows_per_second: rate(1),
-            rows_per_second_per_core: rate(measured.threads),
+            rows_per_second: rate(1)?,
+            rows_per_second_per_core: rate(measured.threads)?,
             cpu_ns_per_row: cpu.map(|cpu| cpu * 1e9 / (rows as f64 * samples.len() as f64)),
             emit_delay: emit_delay(measured),
             peak_bytes: samples.iter().filter_map(|sample| sample.peak_bytes).max(),
             added_bytes: samples.iter().filter_map(|sample| sample.added_bytes).max(),
             seconds,
-        }
+        })
     }
 }
 
 fn emit_delay(measured: &Measured) -> Option<EmitDelay> {
-    let delays: Option<Vec<EmitDelay>> =
-        measured.samples.iter().map(|sample| sample.outcome.emit_delay).collect();
-    let delays = delays?;
-    let quantile =
-        |of: fn(&EmitDelay) -> u64| Spread::of(delays.iter().map(|d| of(d) as f64)).median as u64;
+    let delays = measured.samples.iter().map(|sample| sample.outcome.emit_delay);
+    let delays: Vec<_> = delays.collect::<Option<_>>()?;
+    let quantile = |of: fn(&tidemill_runtime::EmitDelay) -> u64| {
+        Some(Spread::of(delays.iter().map(|delay| of(delay) as f64))?.median)
+    };
     Some(EmitDelay {
-        p50_us: quantile(|delay| delay.p50_us),
-        p99_us: quantile(|delay| delay.p99_us),
-        p999_us: quantile(|delay| delay.p999_us),
-        results: quantile(|delay| delay.results),
+        p50_us: quantile(|delay| delay.p50_us)?,
+        p99_us: quantile(|delay| delay.p99_us)?,
+        p999_us: quantile(|delay| delay.p999_us)?,
     })
 }
 
 /// The engine beside everyone else on as many threads, and everyone beside themselves on one.
-pub fn ratios(measured: &[Measured]) -> Vec<Ratio> {
+pub fn ratios(measured: &[Figures]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
-    let is_engine = |family| matches!(family, Family::Tidemill | Family::TidemillCheckpointed);
-    for of in measured.iter().filter(|of| is_engine(of.family)) {
-        let others = measured.iter().filter(|to| to.threads == of.threads);
-        let others = others.filter(|to| to.family != of.family);
-        let others = others.filter(|to| to.family != Family::TidemillCheckpointed);
-        ratios.extend(others.map(|to| ratio(of, to)));
+    for of in measured.iter().filter(|of| is_engine(&of.name)) {
+        let beside = |to: &&Figures| {
+            let plain = to.name == "Tidemill" || !is_engine(&to.name);
+            to.threads == of.threads && to.name != of.name && plain
+        };
+        ratios.extend(measured.iter().filter(beside).filter_map(|to| ratio(of, to)));
     }
     for of in measured.iter().filter(|of| of.threads > 1) {
-        let one = measured.iter().find(|to| to.threads == 1 && to.family == of.family);
-        ratios.extend(one.map(|one| ratio(of, one)));
+        let one = measured.iter().find(|to| to.threads == 1 && to.name == of.name);
+        ratios.extend(one.and_then(|one| ratio(of, one)));
     }
     ratios
 }
 
-fn ratio(of: &Measured, to: &Measured) -> Ratio {
-    let rounds = of.samples.iter().zip(&to.samples);
-    let speed = rounds.map(|(of, to)| to.wall.as_secs_f64() / of.wall.as_secs_f64());
-    Ratio {
-        of: of.family,
+fn ratio(of: &Figures, to: &Figures) -> Option<Ratio> {
+    let rounds = of.seconds.iter().zip(&to.seconds);
+    Some(Ratio {
+        of: of.name.clone(),
         threads: of.threads,
-        to: to.family,
+        to: to.name.clone(),
         to_threads: to.threads,
-        speed: Spread::of(speed),
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.headline())?;
-        writeln!(f, "{}", self.machine)?;
-        writeln!(
-            f,
-            "{} runs after {} to warm up, taking turns; median (least – greatest)\n",
-            self.runs, self.warm_up
-        )?;
-        writeln!(f, "{}\n", self.figures())?;
-        if !self.ratios.is_empty() {
-            writeln!(f, "{}", self.comparison())?;
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    fn headline(&self) -> String {
-        match &self.workload {
-            None => format!("{}, its sinks replaced by blackholes", self.name),
-            Some(workload) => format!(
-                "{} 10 s: count, sum, min, max, avg of a double by {} i64 keys; {} rows from {}, \
-                 up to 1 s out of order",
-                self.name,
-                workload.keys,
-                workload.rows,
-                format!("{:?}", workload.source).to_lowercase(),
-            ),
-        }
-    }
-
-    fn figures(&self) -> Table {
-        let mut table = table([
-            "contender",
-            "threads",
-            "M rows/s",
-            "M rows/s per core",
-            "CPU ns a row",
-            "emit delay p50 / p99 / p99.9 ms",
-            "peak MiB",
-            "of it added",
-        ]);
-        for figures in &self.contenders {
-            let millions = |spread: Spread| spread.scaled(1e-6);
-            let known = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
-            let mib = |bytes: Option<u64>| known(bytes.map(|bytes| (bytes >> 20).to_string()));
-            table.add_row([
-                figures.family.to_string(),
-                figures.threads.to_string(),
-                millions(figures.rows_per_second),
-                millions(figures.rows_per_second_per_core),
-                known(figures.cpu_ns_per_row.map(|ns| format!("{ns:.1}"))),
-                known(figures.emit_delay.map(in_milliseconds)),
-                mib(figures.peak_bytes),
-                mib(figures.added_bytes),
-            ]);
-        }
-        table
-    }
-
-    fn comparison(&self) -> Table {
-        let mut table = table(["", "threads", "speed", "of", "threads"]);
-        for ratio in &self.ratios {
-            table.add_row([
-                ratio.of.to_string(),
-                ratio.threads.to_string(),
-                format!("{} ×", ratio.speed.scaled(1.0)),
-                ratio.to.to_string(),
-                ratio.to_threads.to_string(),
-            ]);
-        }
-        table
-    }
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    table.column_iter_mut().skip(1).for_each(|c| c.set_cell_alignment(CellAlignment::Right));
-    table
-}
-
-impl Spread {
-    fn scaled(self, by: f64) -> String {
-        format!("{:.2} ({:.2} – {:.2})", self.median * by, self.min * by, self.max * by)
-    }
-}
-
-fn in_milliseconds(delay: EmitDelay) -> String {
-    let ms = |micros: u64| micros as f64 / 1e3;
-    format!("{:.1} / {:.1} / {:.1}", ms(delay.p50_us), ms(delay.p99_us), ms(delay.p999_us))
-}
-
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} cores, {}", self.cpu, self.cores, self.system)?;
-        if let Some(kernel) = &self.kernel {
-            write!(f, " {kernel}")?;
-        }
-        let versions = &self.versions;
-        write!(
-            f,
-            "; tidemill {}, arrow {}, datafusion {}",
-            versions.tidemill, versions.arrow, versions.datafusion
-        )?;
-        if let Some(load) = self.load {
-            write!(f, "; load before {load:.1}")?;
-        }
-        if !self.optimized {
-            write!(f, "\nNOT OPTIMIZED: build with --release before comparing anything")?;
-        }
-        Ok(())
-    }
+        speed: Spread::of(rounds.map(|(of, to)| to / of))?,
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::bench::checksum::Checksum;
+    use crate::bench::machine;
     use crate::bench::measure::{Outcome, Sample};
 
-    fn measured(family: Family, threads: usize, millis: &[u64]) -> Measured {
+    fn figures(name: &str, threads: usize, millis: &[u64]) -> Figures {
         let sample = |millis: &u64| Sample {
             wall: Duration::from_millis(*millis),
             cpu: Some(Duration::from_millis(2 * millis)),
@@ -296,32 +270,101 @@ mod tests {
             added_bytes: None,
             outcome: Outcome::of(Checksum::default()),
         };
-        Measured { family, threads, samples: millis.iter().map(sample).collect() }
+        let samples = millis.iter().map(sample).collect();
+        Figures::of(&Measured { name: name.to_owned(), threads, samples }, 1000).unwrap()
+    }
+
+    /// A report with these contenders and nothing else.
+    pub(in crate::bench) fn report(contenders: &[(&str, usize, &[f64])]) -> Report {
+        let figures = |(name, threads, seconds): &(&str, usize, &[f64])| {
+            let rate = Spread::of(seconds.iter().map(|seconds| 1e6 / seconds)).unwrap();
+            Figures {
+                name: (*name).to_owned(),
+                threads: *threads,
+                rows: 1_000_000,
+                seconds: seconds.to_vec(),
+                rows_per_second: rate,
+                rows_per_second_per_core: rate,
+                cpu_ns_per_row: Some(12.5),
+                emit_delay: Some(EmitDelay { p50_us: 1e3, p99_us: 2e3, p999_us: 3e3 }),
+                peak_bytes: Some(64 << 20),
+                added_bytes: None,
+            }
+        };
+        let contenders: Vec<_> = contenders.iter().map(figures).collect();
+        Report {
+            schema: SCHEMA,
+            name: "tumbling".to_owned(),
+            command: "tidemill bench tumbling --html <out>.html".to_owned(),
+            workload: None,
+            warm_up: 1,
+            runs: contenders[0].seconds.len(),
+            machine: machine::this(),
+            ratios: ratios(&contenders),
+            contenders,
+            peers: Vec::new(),
+            open_loop: Vec::new(),
+        }
     }
 
     #[test]
     fn figures_are_medians_with_their_spread() {
-        let figures = Figures::of(&measured(Family::Tidemill, 2, &[100, 400, 200]), 1000);
+        let figures = figures("Tidemill", 2, &[100, 400, 200]);
         assert_eq!(figures.rows_per_second, Spread { median: 5e3, min: 2.5e3, max: 1e4 });
         assert_eq!(figures.rows_per_second_per_core.median, 2.5e3);
         // 1.4 s of processor time over three runs of a thousand rows.
         assert!((figures.cpu_ns_per_row.unwrap() - 1.4e9 / 3e3).abs() < 1e-6);
-        assert_eq!(Spread::of([1.0, 4.0]).median, 2.5);
     }
 
     #[test]
     fn ratios_compare_runs_of_the_same_round() {
         let all = [
-            measured(Family::HandRows, 1, &[100, 300]),
-            measured(Family::Tidemill, 1, &[50, 150]),
-            measured(Family::Tidemill, 2, &[25, 300]),
+            figures("hand-written loop", 1, &[100, 300]),
+            figures("Tidemill", 1, &[50, 150]),
+            figures("Tidemill", 2, &[25, 300]),
         ];
         let ratios = ratios(&all);
-        let of = |ratio: &Ratio| (ratio.threads, ratio.to, ratio.to_threads, ratio.speed);
+        let of = |ratio: &Ratio| (ratio.threads, ratio.to.clone(), ratio.to_threads, ratio.speed);
         let both = Spread { median: 2.0, min: 2.0, max: 2.0 };
         let scaling = Spread { median: 1.25, min: 0.5, max: 2.0 };
         assert_eq!(ratios.len(), 2);
-        assert_eq!(of(&ratios[0]), (1, Family::HandRows, 1, both));
-        assert_eq!(of(&ratios[1]), (2, Family::Tidemill, 1, scaling));
+        assert_eq!(of(&ratios[0]), (1, "hand-written loop".to_owned(), 1, both));
+        assert_eq!(of(&ratios[1]), (2, "Tidemill".to_owned(), 1, scaling));
+    }
+
+    #[test]
+    fn a_report_is_read_back_as_it_was_written() {
+        let json = serde_json::to_string(&report(&[("Tidemill", 1, &[0.125, 0.5])])).unwrap();
+        let again = serde_json::to_string(&Report::parse(&json).unwrap()).unwrap();
+        assert_eq!(again, json);
+    }
+
+    #[test]
+    fn what_is_no_report_of_this_age_is_refused_with_the_reason() {
+        let error = |text: &str| Report::parse(text).err().unwrap().to_string();
+        assert!(error("{}").contains("schema 0"), "{}", error("{}"));
+        assert!(error("{\"schema\":2}").contains("schema 2"));
+        assert!(error("{\"schema\":1}").contains("no report"));
+        assert!(error("rows").contains("no report"));
+    }
+
+    #[test]
+    fn peers_are_read_whether_they_ran_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peers.json");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Peer::read(&path)
+        };
+        let ran =
+            r#"{"name":"DuckDB","threads":2,"rows":10,"seconds":[2,4],"checked":true,"note":""}"#;
+        let missing = r#"{"name":"Flink","threads":2,"note":"no Java here"}"#;
+        let peers = read(&format!("[{ran},{missing}]")).unwrap();
+        let rate = Spread { median: 3.75, min: 2.5, max: 5.0 };
+        assert_eq!((peers[0].rows_per_second(), peers[1].rows_per_second()), (Some(rate), None));
+        assert_eq!(peers[1].note, "no Java here");
+        let error = read(r#"[{"name":"x","threads":1,"rows":1,"seconds":[0]}]"#).err().unwrap();
+        assert!(error.to_string().contains("the seconds of `x` are no times"), "{error}");
+        assert!(read("{}").err().unwrap().to_string().contains("no array of peers"));
     }
 }

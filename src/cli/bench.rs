@@ -1,39 +1,68 @@
 //! `tidemill bench`: measures the engine beside yardsticks, or a job file by itself.
 
+mod report;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tidemill_core::graph::{Graph, NodeKind, SinkNode};
+use tidemill_core::time::micros;
 use tidemill_core::{Error, Result};
 use tidemill_print::Blackhole;
 
-use super::output::{out, outln};
+use self::report::ReportArgs;
+use super::job_file::duration;
 use super::{Failure, JobFileArgs, OutputFormat};
 use crate::Job;
-use crate::bench::contenders::{Family, RowSource, Workload, contenders};
+use crate::bench::contenders::{JOB_FILE, contenders};
 use crate::bench::machine;
 use crate::bench::measure::{Contender, Outcome, measure};
-use crate::bench::report::{Figures, Report, ratios};
+use crate::bench::report::{Figures, Report, SCHEMA, ratios};
+use crate::bench::workload::{KeyType, Query, RowSource, Skew, Workload};
 
 /// `tidemill bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// What to measure: `tumbling`, or a job file, whose sinks are replaced by blackholes.
-    #[arg(value_name = "tumbling|JOB.sql", value_parser = what)]
+    /// What to measure: windows over rows that are made for it (tumbling and session: count, sum, min,
+    /// max, avg; hopping: count), or a job file, whose sinks are replaced by blackholes. Options about
+    /// rows, windows and sources are not for job files.
+    #[arg(value_name = "tumbling|hopping|session|JOB.sql", value_parser = what)]
     what: What,
     /// Rows of each run.
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = positive)]
     rows: usize,
-    /// Keys, equally frequent.
+    /// Keys.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = positive)]
     keys: usize,
+    /// How frequent keys are: equally, or the k-th most frequent in proportion to 1 / k^EXPONENT.
+    #[arg(long, value_name = "uniform|zipf:EXPONENT", default_value = "uniform", value_parser = skew)]
+    skew: Skew,
+    /// What keys are: 64-bit integers, or text of 16 bytes.
+    #[arg(long, default_value = "integer")]
+    key_type: KeyType,
+    /// How far out of order rows come, at most; also the bound of watermarks.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    disorder: Duration,
+    /// Length of tumbling and hopping windows.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    size: Duration,
+    /// From the start of one hopping window to the next; divides the size.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    slide: Duration,
+    /// How long a key has no row when its session ends.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    gap: Duration,
     /// Numbers of threads to measure with, one after the other.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2", value_parser = positive)]
     parallelism: Vec<usize>,
     /// Where the rows come from; files are written to the temporary folder first.
     #[arg(long, default_value = "memory")]
     source: RowSource,
+    /// Write text to one file, of which each thread reads a piece, not to one for each thread.
+    #[arg(long)]
+    one_file: bool,
     /// Runs that count.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
     runs: usize,
@@ -43,15 +72,16 @@ pub struct BenchArgs {
     /// Measure with a checkpoint every second, kept in this folder, as well.
     #[arg(long, value_name = "DIR")]
     checkpoints: Option<String>,
-    /// Who the report is for.
-    #[arg(short, long, default_value = "text")]
-    pub output: OutputFormat,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// What is measured.
 #[derive(Debug, Clone)]
 enum What {
     Tumbling,
+    Hopping,
+    Session,
     JobFile(PathBuf),
 }
 
@@ -59,8 +89,22 @@ fn what(text: &str) -> Result<What, String> {
     let path = PathBuf::from(text);
     match text {
         "tumbling" => Ok(What::Tumbling),
+        "hopping" => Ok(What::Hopping),
+        "session" => Ok(What::Session),
         _ if path.extension().is_some_and(|suffix| suffix == "sql") => Ok(What::JobFile(path)),
-        _ => Err("write `tumbling`, or the path of a job file (JOB.sql)".to_owned()),
+        _ => Err("write `tumbling`, `hopping`, `session`, or the path of a job file (JOB.sql)"
+            .to_owned()),
+    }
+}
+
+fn skew(text: &str) -> Result<Skew, String> {
+    let exponent = text.strip_prefix("zipf:").and_then(|exponent| exponent.parse().ok());
+    match exponent {
+        _ if text == "uniform" => Ok(Skew::Uniform),
+        Some(exponent) if f64::is_finite(exponent) && exponent > 0.0 => Ok(Skew::Zipf { exponent }),
+        _ => {
+            Err("write `uniform`, or `zipf:` and an exponent above 0, such as zipf:1.1".to_owned())
+        }
     }
 }
 
@@ -71,53 +115,48 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let machine = machine::this();
-    let (name, contenders, workload) = match &args.what {
-        What::Tumbling => {
-            let workload = args.workload();
-            eprintln!("making {} rows", workload.rows);
-            ("tumbling".to_owned(), contenders(&workload)?, Some(workload))
-        }
-        What::JobFile(path) => (path.display().to_string(), args.job_file(path)?, None),
-    };
-    let rounds = args.warm_up + args.runs;
-    let measured = measure(&contenders, args.warm_up, args.runs, |round| {
-        eprintln!("round {} of {rounds}", round + 1);
-    })?;
-    let rows = workload.as_ref().map_or(0, |workload| workload.rows as u64);
-    let report = Report {
-        name,
-        workload,
-        warm_up: args.warm_up,
-        runs: args.runs,
-        machine,
-        contenders: measured.iter().map(|contender| Figures::of(contender, rows)).collect(),
-        ratios: ratios(&measured),
-    };
-    Ok(show(&report, args.output)?)
-}
-
-fn show(report: &Report, output: OutputFormat) -> Result<()> {
-    match output {
-        OutputFormat::Text => out!("{report}"),
-        OutputFormat::Json => {
-            let json = serde_json::to_string(report);
-            let json = json.map_err(|e| Error::internal("the report is no JSON").caused_by(e))?;
-            outln!("{json}");
-        }
-    }
-    Ok(())
-}
-
 impl BenchArgs {
-    fn workload(&self) -> Workload {
-        Workload {
+    /// Who the report is for.
+    pub fn output(&self) -> OutputFormat {
+        self.report.output
+    }
+
+    /// The workload; `None` for a job file, which says itself.
+    fn workload(&self) -> Result<Option<Workload>> {
+        let size_us = length("--size", self.size)?;
+        let query = match self.what {
+            What::Tumbling => Query::Tumbling { size_us },
+            What::Hopping => Query::Hopping { size_us, slide_us: length("--slide", self.slide)? },
+            What::Session => Query::Session { gap_us: length("--gap", self.gap)? },
+            What::JobFile(_) => return Ok(None),
+        };
+        Ok(Some(Workload {
+            query,
             rows: self.rows,
             keys: self.keys as u64,
+            skew: self.skew,
+            key_type: self.key_type,
+            disorder_us: length("--disorder", self.disorder)?,
             source: self.source,
+            one_file: self.one_file,
             parallelism: self.parallelism.clone(),
             checkpoints: self.checkpoints.clone(),
+        }))
+    }
+
+    fn contenders(&self, workload: Option<&Workload>) -> Result<Vec<Contender>, Failure> {
+        if let What::JobFile(path) = &self.what {
+            return self.job_file(path);
+        }
+        let Some(workload) = workload else { return Ok(Vec::new()) };
+        eprintln!("making {} rows", workload.rows);
+        Ok(contenders(workload)?)
+    }
+
+    fn name(&self, workload: Option<&Workload>) -> String {
+        match &self.what {
+            What::JobFile(path) => path.display().to_string(),
+            _ => workload.map_or("", |workload| workload.query.name()).to_owned(),
         }
     }
 
@@ -137,10 +176,44 @@ impl BenchArgs {
             let mut loaded = file.load()?;
             without_sinks(&mut loaded.plan.graph);
             let job = loaded.job();
-            Ok(Contender::new(Family::JobFile, *threads, move || run_job(&job)))
+            Ok(Contender::new(JOB_FILE, *threads, move || run_job(&job)))
         };
         self.parallelism.iter().map(on).collect()
     }
+}
+
+/// A length of time in microseconds.
+fn length(option: &str, length: Duration) -> Result<i64> {
+    micros(length)
+        .ok_or_else(|| Error::configuration(format!("{option} is longer than time itself")))
+}
+
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let machine = machine::this();
+    let workload = args.workload()?;
+    let others = args.report.prepare(workload.as_ref())?;
+    let contenders = args.contenders(workload.as_ref())?;
+    let rounds = args.warm_up + args.runs;
+    let measured = measure(&contenders, args.warm_up, args.runs, |round| {
+        eprintln!("round {} of {rounds}", round + 1);
+    })?;
+    let rows = workload.as_ref().map_or(0, |workload| workload.rows as u64);
+    let figures: Vec<_> =
+        measured.iter().filter_map(|contender| Figures::of(contender, rows)).collect();
+    let report = Report {
+        schema: SCHEMA,
+        name: args.name(workload.as_ref()),
+        command: report::command(),
+        warm_up: args.warm_up,
+        runs: args.runs,
+        machine,
+        ratios: ratios(&figures),
+        open_loop: args.report.open_loop(workload.as_ref(), &figures)?,
+        workload,
+        contenders: figures,
+        peers: others.peers.clone(),
+    };
+    Ok(args.report.tell(&report, &others)?)
 }
 
 fn run_job(job: &Job) -> Result<Outcome> {
@@ -156,5 +229,26 @@ fn without_sinks(graph: &mut Graph) {
         if matches!(node.kind, NodeKind::Sink(_)) {
             node.kind = NodeKind::Sink(SinkNode::new(Arc::new(Blackhole)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skew_is_uniform_or_zipf_with_an_exponent() {
+        assert_eq!(skew("uniform"), Ok(Skew::Uniform));
+        assert_eq!(skew("zipf:1.1"), Ok(Skew::Zipf { exponent: 1.1 }));
+        for wrong in ["zipf", "zipf:", "zipf:0", "zipf:-1", "zipf:inf", "zipf:x", ""] {
+            assert!(skew(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_measured_is_a_query_or_a_job_file() {
+        assert!(matches!(what("session"), Ok(What::Session)));
+        assert!(matches!(what("a/b.sql"), Ok(What::JobFile(_))));
+        assert!(what("b.txt").is_err_and(|error| error.contains("hopping")));
     }
 }

@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
         Command::Checkpoint(args) => (checkpoint::run(&args), args.output),
         Command::Dlq(args) => (dlq::run(&args), args.output),
         Command::Lag(args) => (lag::run(&args), args.output),
-        Command::Bench(args) => (bench::run(&args), args.output),
+        Command::Bench(args) => (bench::run(&args), args.output()),
         Command::Generate(args) => (generate::run(&args), args.output),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
