@@ -19,7 +19,7 @@ use tidemill_core::window::{AlignedWindow, WindowSpec};
 use crate::AggregateSpec;
 use crate::window::WindowAggregateSpec;
 use crate::window::plan::{Evaluated, Plan};
-use crate::window::table::{Handover, Partial, Table};
+use crate::window::table::{Handover, Table};
 
 fn plan(aggregates: &[(&str, usize)]) -> Plan {
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -101,9 +101,9 @@ impl Both {
         let slow = std::mem::replace(slow, Table::new(&self.slow).unwrap());
         let partials = [slow.into_partial().unwrap(), fast.into_partial().unwrap()];
         assert_eq!(self.fast.partial, self.slow.partial);
-        let mut partials: std::vec::IntoIter<Partial> = partials.to_vec().into_iter();
+        let mut partials = partials.iter();
         self.each(|table, plan, handover| {
-            table.merge(plan, &partials.next().unwrap(), handover).unwrap();
+            table.merge(plan, partials.next().unwrap(), handover).unwrap();
         });
     }
 

@@ -293,15 +293,15 @@ mod tests {
         let field = Field::new("k", first.data_type().clone(), true);
         let mut keys = Keys::new(Arc::new(Schema::new(vec![field]))).unwrap();
         let (mut one, mut two) = (Vec::new(), Vec::new());
-        keys.find(&[first.clone()], first.len(), &mut one).unwrap();
+        keys.find(std::slice::from_ref(&first), first.len(), &mut one).unwrap();
         assert_eq!(&keys.columns(one.iter().copied()).unwrap()[0], &first);
         let known = keys.slots();
-        keys.find(&[first.clone()], first.len(), &mut two).unwrap();
+        keys.find(std::slice::from_ref(&first), first.len(), &mut two).unwrap();
         assert_eq!((&one, known), (&two, keys.slots()), "known keys keep their slots");
         one.sort_unstable();
         one.dedup();
         one.iter().for_each(|slot| keys.forget(*slot));
-        keys.find(&[second.clone()], second.len(), &mut two).unwrap();
+        keys.find(std::slice::from_ref(&second), second.len(), &mut two).unwrap();
         assert_eq!(&keys.columns(two.iter().copied()).unwrap()[0], &second);
         assert_eq!(keys.slots(), known, "slots of forgotten keys are given out again");
     }
