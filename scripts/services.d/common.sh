@@ -277,7 +277,7 @@ external_name() {
 
 # --- installing ------------------------------------------------------------------------------------------------------
 
-install_missing() { # for the services named, `build` for what cargo needs, and `browser` for the tests of pages
+install_missing() { # for the services named, `build` for what cargo needs, `browser` for the tests of pages, `valgrind`
   local packages=() service
   for service; do
     case "$service" in
@@ -293,6 +293,8 @@ install_missing() { # for the services named, `build` for what cargo needs, and 
         pkg-config --exists openssl 2> /dev/null || packages+=(libssl-dev) ;;
       browser)
         command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || packages+=(chromium) ;;
+      valgrind)
+        command -v valgrind > /dev/null || packages+=(valgrind) ;;
     esac
   done
   ((${#packages[@]})) || return 0
