@@ -10,12 +10,12 @@
 
 use std::fmt;
 
-use serde_json::Value;
 use tidemill_core::{Error, Result};
 
 use super::report::text::{table, threads};
 use super::report::{Figures, Report, is_engine};
 use super::statistics::{Interval, geometric_mean, ratio_of_medians};
+use super::workload::Workload;
 
 /// With fewer runs on a side nothing is said: the interval of a median cannot be had from them.
 const RUNS_MIN: usize = 5;
@@ -57,7 +57,7 @@ pub enum Verdict {
     Faster,
     /// 1 is within the interval.
     CannotBeTold,
-    /// Less than [`RUNS_MIN`] runs on a side.
+    /// Less than five runs on a side.
     TooFewRuns,
 }
 
@@ -94,37 +94,38 @@ impl Comparison {
 
 /// Refuses reports whose figures mean different things.
 fn same_work(old: &Report, new: &Report) -> Result<()> {
-    let differ = |what: &str, then: &str, now: &str| {
-        Err(Error::configuration(format!(
-            "the reports are of different {what}: then {then}, now {now}. Measure both with the \
-             same arguments"
-        )))
-    };
     if old.name != new.name {
-        return differ("work", &old.name, &new.name);
+        return Err(differ("work", &old.name, &new.name));
     }
-    let (then, now) = (workload(old), workload(new));
+    same_workload(old, new.workload.as_ref(), new.machine.optimized)
+}
+
+/// Refuses a report that figures of this workload, by a program that was built for speed or was
+/// not, cannot be compared with: to be asked before measuring them.
+///
+/// # Errors
+/// What differs.
+pub fn same_workload(old: &Report, workload: Option<&Workload>, optimized: bool) -> Result<()> {
+    // Which contenders there are may differ.
+    let common =
+        |of: &Workload| Workload { parallelism: Vec::new(), checkpoints: None, ..of.clone() };
+    let (then, now) = (old.workload.as_ref().map(common), workload.map(common));
     if then != now {
-        return differ("workloads", &then.to_string(), &now.to_string());
+        let name = |of: Option<Workload>| of.map_or("a job file".to_owned(), |of| of.to_string());
+        return Err(differ("workloads", &name(then), &name(now)));
     }
-    if old.machine.optimized != new.machine.optimized {
-        return differ("builds", optimized(old), optimized(new));
+    if old.machine.optimized != optimized {
+        let name = |yes: bool| if yes { "optimised" } else { "not optimised" };
+        return Err(differ("builds", name(old.machine.optimized), name(optimized)));
     }
     Ok(())
 }
 
-/// What both must have in common of the workload: everything but which contenders there are.
-fn workload(report: &Report) -> Value {
-    let mut value = serde_json::to_value(&report.workload).unwrap_or_default();
-    if let Value::Object(fields) = &mut value {
-        fields.remove("parallelism");
-        fields.remove("checkpoints");
-    }
-    value
-}
-
-fn optimized(report: &Report) -> &'static str {
-    if report.machine.optimized { "optimised" } else { "not optimised" }
+fn differ(what: &str, then: &str, now: &str) -> Error {
+    Error::configuration(format!(
+        "the reports are of different {what}: then {then}, now {now}. Measure both with the same \
+         arguments"
+    ))
 }
 
 fn warnings(old: &Report, new: &Report) -> Vec<String> {
