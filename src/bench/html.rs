@@ -110,7 +110,7 @@ fn figures(report: &Report) -> String {
         "peak MiB",
         "of it added",
     ];
-    table("Median (least – greatest) of all runs", &header, rows)
+    table("Median (least – greatest) of all runs", &header, 0, rows)
 }
 
 fn peers(peers: &[Peer]) -> String {
@@ -127,7 +127,7 @@ fn peers(peers: &[Peer]) -> String {
         ]
     });
     let header = ["peer", "threads", "M rows/s", "results", "note"];
-    table("Others, in processes of their own", &header, rows)
+    table("Others, in processes of their own", &header, 2, rows)
 }
 
 fn ratios(report: &Report) -> String {
@@ -142,7 +142,7 @@ fn ratios(report: &Report) -> String {
         ]
     });
     let caption = "Speed of one over that of another, from runs of the same round";
-    table(caption, &["contender", "speed", "of"], rows)
+    table(caption, &["contender", "speed", "of"], 1, rows)
 }
 
 fn delays(report: &Report) -> String {
@@ -185,7 +185,7 @@ fn delays(report: &Report) -> String {
          {}\n{}{}",
         curves::chart(report),
         late.collect::<String>(),
-        table("Emit delay while rows become due by a schedule", &header, rows)
+        table("Emit delay while rows become due by a schedule", &header, 0, rows)
     )
 }
 
@@ -193,18 +193,28 @@ fn known(value: Option<String>) -> String {
     value.unwrap_or_else(|| "–".to_owned())
 }
 
-/// A table of cells that are HTML already, the first of each row being its header.
+/// A table of cells that are HTML already, the first of each row being its header, and the last
+/// `words` columns being words rather than numbers.
 fn table<const N: usize>(
     caption: &str,
     header: &[&str; N],
+    words: usize,
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
-    let header: String =
-        header.iter().map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
+    let class = |column: usize| match column {
+        0 => " class=\"words\"",
+        _ if column + words >= N => " class=\"words\"",
+        _ => "",
+    };
+    let name = |(n, name): (usize, &&str)| format!("<th scope=\"col\"{}>{name}</th>", class(n));
+    let header: String = header.iter().enumerate().map(name).collect();
+    let cell = |(n, cell): (usize, &String)| match n {
+        0 => format!("<th scope=\"row\"{}>{cell}</th>", class(n)),
+        _ => format!("<td{}>{cell}</td>", class(n)),
+    };
     let row = |cells: [String; N]| {
-        let [first, others @ ..] = &cells[..] else { return String::new() };
-        let others: String = others.iter().map(|cell| format!("<td>{cell}</td>")).collect();
-        format!("<tr><th scope=\"row\">{first}</th>{others}</tr>\n")
+        let cells: String = cells.iter().enumerate().map(cell).collect();
+        format!("<tr>{cells}</tr>\n")
     };
     let rows: String = rows.map(row).collect();
     format!(

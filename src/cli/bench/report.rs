@@ -12,11 +12,11 @@ use tidemill_core::{Error, ErrorKind, Result};
 
 use super::super::OutputFormat;
 use super::super::output::{out, outln};
-use crate::bench::compare::Comparison;
+use crate::bench::compare::{Comparison, same_workload};
 use crate::bench::open_loop::{self, OpenLoop};
 use crate::bench::report::{Figures, Peer, Report};
 use crate::bench::workload::{RowSource, Workload};
-use crate::bench::{html, input};
+use crate::bench::{html, input, machine};
 
 /// Options of `tidemill bench` about what is told.
 #[derive(Debug, Args)]
@@ -90,7 +90,8 @@ impl ReportArgs {
     /// Reads what figures are put beside, and looks whether the workload can have delays.
     ///
     /// # Errors
-    /// A file that cannot be read, or `--rate` for rows that are not in memory.
+    /// A file that cannot be read, or `--rate` for rows that are not in memory, or a
+    /// report of other work.
     pub fn prepare(&self, workload: Option<&Workload>) -> Result<Others> {
         let in_memory = workload.is_some_and(|workload| workload.source == RowSource::Memory);
         if self.rate.is_some() && !in_memory {
@@ -99,8 +100,12 @@ impl ReportArgs {
                  --source, or --rate",
             ));
         }
+        let old = self.compare.as_deref().map(Report::read).transpose()?;
+        if let Some(old) = &old {
+            same_workload(old, workload, machine::this().optimized)?;
+        }
         Ok(Others {
-            old: self.compare.as_deref().map(Report::read).transpose()?,
+            old,
             peers: self.peers.as_deref().map(Peer::read).transpose()?.unwrap_or_default(),
         })
     }
