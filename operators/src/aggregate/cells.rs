@@ -208,6 +208,17 @@ impl Cells {
         }
     }
 
+    /// Forgets all that was added to a group.
+    pub fn clear(&mut self, position: usize, key: i64) {
+        self.cells[position] = [0; 4];
+        if let Some(nulls) = self.nulls.get_mut(position) {
+            *nulls = 0;
+        }
+        if !self.spills.is_empty() {
+            self.spills.remove(&key);
+        }
+    }
+
     /// How many rows of a group have a value.
     pub fn count(&self, group: Group) -> i64 {
         group.rows - self.nulls.get(group.position).copied().unwrap_or(0)

@@ -90,8 +90,11 @@ fn bounds(scenario: &Scenario, time: i64) -> Vec<(i64, i64)> {
 
 fn line(scenario: &Scenario, (start, end, key): &(i64, i64, Key), rows: &[Row]) -> String {
     let text = |value: Option<i64>| value.map_or("null".to_owned(), |value| value.to_string());
+    // The numbers are small: their sum is exact, and their mean is rounded once.
+    let double = |value: Option<f64>| value.map_or("null".to_owned(), |value| format!("{value:?}"));
     let first = key[0].map_or("null".to_owned(), |key| match scenario.keys {
         Keys::Float => format!("{:?}", crate::scenario::float(key, false)),
+        Keys::Number => key.to_string(),
         _ => format!("key {key}"),
     });
     let keys = match scenario.keys {
@@ -101,13 +104,14 @@ fn line(scenario: &Scenario, (start, end, key): &(i64, i64, Key), rows: &[Row]) 
     };
     let values: Vec<i64> = rows.iter().filter_map(|row| row.value).collect();
     let sum = (!values.is_empty()).then(|| values.iter().sum());
-    format!(
-        "{start}|{end}|{}|{keys}{}|{}|{}|{}|{}",
-        end - 1000,
-        rows.len(),
-        text(sum),
-        text(values.iter().min().copied()),
-        text(values.iter().max().copied()),
-        values.iter().filter(|value| **value > 0).count()
-    )
+    let (least, greatest) = (values.iter().min().copied(), values.iter().max().copied());
+    let aggregates = if scenario.doubles {
+        let as_double = |value: Option<i64>| double(value.map(|value| value as f64));
+        let mean = sum.map(|sum: i64| sum as f64 / values.len() as f64);
+        [as_double(sum), as_double(least), as_double(greatest), double(mean)]
+    } else {
+        let positive = values.iter().filter(|value| **value > 0).count();
+        [text(sum), text(least), text(greatest), positive.to_string()]
+    };
+    format!("{start}|{end}|{}|{keys}{}|{}", end - 1000, rows.len(), aggregates.join("|"))
 }

@@ -9,9 +9,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::Operator;
-use datafusion_functions_aggregate::{count, min_max, sum};
+use datafusion_functions_aggregate::{average, count, min_max, sum};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal, cast};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tidemill_core::window::{AlignedWindow, WindowSpec};
@@ -31,6 +31,7 @@ pub enum Keys {
     None,
     View,
     TextAndNumber,
+    Number,
     Float,
     Dictionary,
 }
@@ -51,6 +52,8 @@ pub struct Scenario {
     pub step: i64,
     pub offset: i64,
     pub keys: Keys,
+    /// Values are aggregated as doubles.
+    pub doubles: bool,
     pub splits: Vec<Vec<Row>>,
     pub bound: i64,
 }
@@ -62,13 +65,21 @@ impl Scenario {
             Kind::Tumbling | Kind::Session => 1,
             _ => [2, 3, 7, 20, 90][rng.random_range(0..5)],
         };
-        let keys = [Keys::None, Keys::View, Keys::TextAndNumber, Keys::Float, Keys::Dictionary];
+        let keys = [
+            Keys::None,
+            Keys::View,
+            Keys::TextAndNumber,
+            Keys::Number,
+            Keys::Float,
+            Keys::Dictionary,
+        ];
         let mut scenario = Self {
             kind,
             size: step * slices,
             step,
             offset: if kind == Kind::Session { 0 } else { rng.random_range(-50..50) },
             keys: keys[rng.random_range(0..keys.len())],
+            doubles: rng.random_bool(0.5),
             splits: Vec::new(),
             bound: rng.random_range(0..3 * step + 5),
         };
@@ -118,25 +129,32 @@ impl Scenario {
         })
     }
 
-    /// `count(*)`, `sum(v)`, `min(v)`, `max(v)` and `count(v) FILTER (WHERE v > 0)` by key.
+    /// `count(*)`, `sum(v)`, `min(v)`, `max(v)` and `count(v) FILTER (WHERE v > 0)` by key; of doubles
+    /// `avg(v)` in place of the last.
     pub fn aggregate(&self) -> WindowAggregate {
         let input = schema(self.keys);
-        let value = column(&input, "v");
+        let mut value = column(&input, "v");
+        if self.doubles {
+            value = cast(value, &input, DataType::Float64).unwrap();
+        }
         let positive: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(
             value.clone(),
             Operator::Gt,
             Arc::new(Literal::new(ScalarValue::Int64(Some(0)))),
         ));
-        let aggregates = vec![
+        let mut aggregates = vec![
             call(count::count_udaf(), vec![], "n"),
             call(sum::sum_udaf(), vec![value.clone()], "sum"),
             call(min_max::min_udaf(), vec![value.clone()], "min"),
             call(min_max::max_udaf(), vec![value.clone()], "max"),
             AggregateSpec {
                 filter: Some(positive),
-                ..call(count::count_udaf(), vec![value], "positive")
+                ..call(count::count_udaf(), vec![value.clone()], "positive")
             },
         ];
+        if self.doubles {
+            aggregates[4] = call(average::avg_udaf(), vec![value], "mean");
+        }
         let names: &[&str] = match self.keys {
             Keys::None => &[],
             Keys::TextAndNumber => &["k0", "k1"],
@@ -172,6 +190,7 @@ fn schema(keys: Keys) -> SchemaRef {
     let first = match keys {
         Keys::None | Keys::View => DataType::Utf8View,
         Keys::TextAndNumber => DataType::Utf8,
+        Keys::Number => DataType::Int64,
         Keys::Float => DataType::Float64,
         Keys::Dictionary => {
             DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
@@ -201,6 +220,7 @@ pub fn batch(keys: Keys, rows: &[Row]) -> RecordBatch {
     let first: ArrayRef = match keys {
         Keys::None | Keys::View => Arc::new(text().collect::<StringViewArray>()),
         Keys::TextAndNumber => Arc::new(text().collect::<StringArray>()),
+        Keys::Number => Arc::new(rows.iter().map(|row| row.key[0]).collect::<Int64Array>()),
         Keys::Float => Arc::new(
             rows.iter()
                 .map(|row| row.key[0].map(|key| float(key, row.value > Some(3))))

@@ -15,11 +15,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
 use tidemill_core::time::BEGINNING;
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::admit::admit;
+use super::cells::CellColumns;
 use super::keys::{Keys, Slot};
 use super::resting::NONE;
 use crate::stateless::stateless;
@@ -37,7 +39,7 @@ pub(in crate::window) struct Combiner {
     /// By slot.
     known: Vec<Known>,
     runs: Vec<Run>,
-    accumulators: Accumulators,
+    aggregates: Aggregates,
     /// All runs must be out before the watermark passes this.
     deadline: EventTime,
     /// The watermark when keys were last forgotten.
@@ -47,6 +49,12 @@ pub(in crate::window) struct Combiner {
     bytes: usize,
     slots: Vec<Slot>,
     groups: Scratch,
+}
+
+/// The aggregates of runs, by the run's number.
+enum Aggregates {
+    Cells(CellColumns),
+    Accumulators(Accumulators),
 }
 
 /// Rows of one key, each at most a gap from another: `[start, end)`.
@@ -88,13 +96,58 @@ impl Known {
     }
 }
 
+impl Aggregates {
+    fn new(plan: &Plan) -> Result<Self> {
+        Ok(match CellColumns::new(plan) {
+            Some(cells) => Self::Cells(cells),
+            None => Self::Accumulators(Accumulators::new(plan)?),
+        })
+    }
+
+    fn update(
+        &mut self,
+        plan: &Plan,
+        rows: &Evaluated,
+        groups: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        match self {
+            Self::Cells(cells) => {
+                cells.resize(total);
+                cells.update(rows, groups);
+                Ok(())
+            }
+            Self::Accumulators(accumulators) => accumulators.update(plan, rows, groups, total),
+        }
+    }
+
+    /// The states of the first so many groups, which are all.
+    fn take_states(&mut self, total: usize) -> Result<Vec<ArrayRef>> {
+        match self {
+            Self::Cells(cells) => {
+                let states = cells.states(0..total as u32);
+                (0..total).for_each(|group| cells.clear(group));
+                Ok(states)
+            }
+            Self::Accumulators(accumulators) => accumulators.take_states(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Cells(cells) => cells.bytes(),
+            Self::Accumulators(accumulators) => accumulators.bytes(),
+        }
+    }
+}
+
 impl Combiner {
     pub fn new(plan: Arc<Plan>, gap: i64) -> Result<Self> {
         Ok(Self {
             keys: Keys::new(plan.keys.clone())?,
             known: Vec::new(),
             runs: Vec::new(),
-            accumulators: Accumulators::new(&plan)?,
+            aggregates: Aggregates::new(&plan)?,
             plan,
             gap,
             watermark: BEGINNING,
@@ -131,7 +184,7 @@ impl Combiner {
             }
             known.run as usize
         }));
-        self.accumulators.update(&self.plan, rows, &self.groups, self.runs.len())
+        self.aggregates.update(&self.plan, rows, &self.groups, self.runs.len())
     }
 
     fn flush(&mut self, out: &mut dyn Output) -> Result<()> {
@@ -143,7 +196,7 @@ impl Combiner {
         let bound = |of: fn(&Run) -> EventTime| runs.iter().map(of).collect::<Vec<_>>().into();
         let bounds = [bound(|run| run.start), bound(|run| run.end)];
         let keys = self.keys.columns(runs.iter().map(|run| run.slot))?;
-        let states = self.accumulators.take_states()?;
+        let states = self.aggregates.take_states(runs.len())?;
         let partial = Partial { rows: runs.len(), keys, states };
         self.deadline = EventTime::MAX;
         self.sweep();
@@ -168,7 +221,7 @@ impl Combiner {
     fn measure(&mut self) {
         let runs = self.runs.capacity() * size_of::<Run>();
         let known = self.known.capacity() * size_of::<Known>();
-        self.bytes = runs + known + self.keys.bytes() + self.accumulators.bytes();
+        self.bytes = runs + known + self.keys.bytes() + self.aggregates.bytes();
     }
 }
 

@@ -14,11 +14,12 @@
 //! | `admit` | decides each row's fate: it counts, is late, or a dead letter |
 //! | `keys` | a number for each key |
 //! | `open`, `timers` | the bounds of open sessions, and which are due |
-//! | `live`, `resting` | their aggregates: growing, and as states in Arrow columns |
+//! | `live`, `cells`, `resting` | their aggregates: growing, and as states in Arrow columns |
 //! | `sessions` | all of these together |
 //! | `combiner`, `merger`, `fused` | the three operators |
 
 mod admit;
+mod cells;
 mod combiner;
 mod fused;
 mod keys;

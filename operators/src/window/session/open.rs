@@ -21,7 +21,7 @@ pub(super) struct Session {
     pub end: EventTime,
     /// Its group among those that rows are added to at present; [`NONE`] for none.
     pub live: u32,
-    /// What is known of it besides.
+    /// What rows before those have come to.
     pub states: States,
     /// The session of the same key before it.
     older: u32,
@@ -32,6 +32,7 @@ pub(super) struct Due {
     pub slot: Slot,
     pub start: EventTime,
     pub end: EventTime,
+    pub live: u32,
     pub states: States,
 }
 
@@ -98,7 +99,7 @@ impl Open {
         slot: Slot,
         start: EventTime,
         end: EventTime,
-        unite: impl FnMut(&mut Session, Session),
+        unite: impl FnMut(&mut Session, &Session),
     ) -> &mut Session {
         let newest = &self.newest[slot as usize];
         if newest.start <= start && start <= newest.end {
@@ -115,7 +116,7 @@ impl Open {
         slot: Slot,
         start: EventTime,
         end: EventTime,
-        mut unite: impl FnMut(&mut Session, Session),
+        mut unite: impl FnMut(&mut Session, &Session),
     ) -> &mut Session {
         let mut joined = Session::new(start, end);
         let mut chain = std::mem::take(&mut self.chain);
@@ -125,7 +126,7 @@ impl Open {
             if touches {
                 joined.start = joined.start.min(session.start);
                 joined.end = joined.end.max(session.end);
-                unite(&mut joined, *session);
+                unite(&mut joined, session);
             }
             !touches
         });
@@ -295,8 +296,8 @@ impl Open {
         chain.retain(|session| {
             let is_due = is_due(session);
             if is_due {
-                let Session { start, end, states, .. } = *session;
-                due.push(Due { slot, start, end, states });
+                let Session { start, end, live, states, .. } = *session;
+                due.push(Due { slot, start, end, live, states });
             }
             !is_due
         });

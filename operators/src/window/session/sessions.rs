@@ -1,25 +1,27 @@
-//! Open sessions with their aggregates: the state of mergers and fused operators. Invariants: a session
-//! fires once, when the watermark has passed its end; a session that is due has no rows in live groups.
+//! Open sessions with their aggregates: the state of mergers and fused operators. Invariant: a session
+//! fires once, when the watermark has passed its end, and then its state is gone.
 //!
 //! ```text
-//! row ─▶ slot of its key ─▶ its session's bounds ─▶ live group ──seal──▶ states at rest ──fire──▶ result
+//! row ─▶ slot of its key ─▶ its session's bounds ─▶ live group ──────────────────────fire──▶ result
+//!                                                       └──seal──▶ states at rest ──fire──▶
 //! ```
 //!
-//! Accumulators give results of all their groups or of none, and sessions end one by one. So live groups
-//! are **sealed** from time to time: their states become rows of Arrow columns that sessions refer to,
-//! and those of the sessions that are due are merged into their results. A session that rows were
-//! added to cannot end for a gap, so sealing once in a gap is enough.
+//! Live groups are **sealed** at barriers: their states become rows of Arrow columns, which go into the
+//! checkpoint, and which sessions refer to. When a session is due, they are merged with what is live of
+//! it. Accumulators give results of all their groups or of none, and sessions end one by one: where
+//! aggregates need them, groups are sealed before sessions with live rows are due, too. A session that
+//! rows were added to cannot end for a gap, so that is seldom.
 
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
-use arrow::array::{Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use tidemill_core::operator::{Output, Progress};
 use tidemill_core::{EventTime, Result};
 
 use super::keys::{Keys, Slot};
-use super::live::Live;
+use super::live::{Assign, Live};
 use super::open::{Due, Open};
 use super::resting::{NONE, Resting, StateId, States};
 use crate::window::emit;
@@ -50,6 +52,25 @@ pub(super) struct Sessions {
     bytes: usize,
 }
 
+/// Finds the session of each row, and its live group.
+#[inline(always)]
+fn assign(
+    open: &mut Open,
+    live: &mut impl Assign,
+    resting: &mut Resting,
+    slots: &[Slot],
+    bounds: impl Iterator<Item = (EventTime, EventTime)>,
+    groups: &mut Scratch,
+) {
+    groups.extend(slots.iter().zip(bounds).map(|(slot, (start, end))| {
+        let session = open.join(*slot, start, end, |into, from| {
+            live.join(into, from);
+            resting.join(&mut into.states, from.states);
+        });
+        live.group(session, *slot)
+    }));
+}
+
 impl Sessions {
     /// No sessions. `keep_unsaved`: [`Sessions::increment`] is going to be called.
     pub fn new(plan: Arc<Plan>, gap: i64, keep_unsaved: bool) -> Result<Self> {
@@ -73,7 +94,14 @@ impl Sessions {
         self.keys.find(&rows.keys, rows.rows, &mut self.slots)?;
         let gap = self.gap;
         self.group(times.iter().map(|time| (*time, *time + gap)));
-        self.live.accumulators.update(&self.plan, rows, &self.groups, self.live.len())
+        let Self { plan, live, groups, .. } = self;
+        match live {
+            Live::Cells(cells) => cells.add(|columns| {
+                columns.update(rows, groups);
+                Ok(())
+            }),
+            Live::Groups(live) => live.add(|acc, total| acc.update(plan, rows, groups, total)),
+        }
     }
 
     /// Takes partial aggregates: rows of [`Plan::partial`].
@@ -83,31 +111,44 @@ impl Sessions {
         self.keys.find(&partial.keys, partial.rows, &mut self.slots)?;
         let bounds = starts.values().iter().copied().zip(ends.values().iter().copied());
         self.group(bounds);
-        self.live.accumulators.merge(&self.plan, &partial.states, &self.groups, self.live.len())
+        let Self { plan, live, groups, .. } = self;
+        let states = &partial.states;
+        match live {
+            Live::Cells(cells) => cells.add(|columns| columns.merge(states, groups)),
+            Live::Groups(live) => live.add(|acc, total| acc.merge(plan, states, groups, total)),
+        }
     }
 
     /// Puts rows between these bounds into sessions, and those into live groups.
-    #[inline(always)]
     fn group(&mut self, bounds: impl Iterator<Item = (EventTime, EventTime)>) {
-        let Self { open, live, resting, .. } = self;
+        let Self { open, live, resting, slots, groups, .. } = self;
         open.resize(self.keys.slots());
-        self.groups.clear();
-        self.groups.extend(self.slots.iter().zip(bounds).map(|(slot, (start, end))| {
-            let session = open.join(*slot, start, end, |into, from| {
-                live.join(into, from);
-                resting.join(&mut into.states, from.states);
-            });
-            live.group(session, *slot)
-        }));
+        groups.clear();
+        match live {
+            Live::Cells(cells) => assign(open, cells, resting, slots, bounds, groups),
+            Live::Groups(live) => assign(open, live, resting, slots, bounds, groups),
+        }
     }
 
     /// Puts live groups to rest.
     fn seal(&mut self) -> Result<()> {
-        if self.live.len() == 0 {
+        let mut owners: Vec<(Slot, u32)> = Vec::new();
+        let states = match &mut self.live {
+            Live::Groups(live) => {
+                owners.extend(live.owners());
+                live.take_states()?
+            }
+            Live::Cells(cells) => {
+                self.open.each(|slot, session| match session.live {
+                    NONE => {}
+                    group => owners.push((slot, group)),
+                });
+                cells.take_states(owners.iter().map(|(_, group)| *group))
+            }
+        };
+        if owners.is_empty() {
             return Ok(());
         }
-        let owners: Vec<_> = self.live.owners().collect();
-        let states = self.live.take_states()?;
         let batch = self.resting.keep(states.clone(), owners.len());
         let mut bounds = [Vec::with_capacity(owners.len()), Vec::with_capacity(owners.len())];
         for (row, (slot, group)) in owners.iter().enumerate() {
@@ -170,7 +211,9 @@ impl Sessions {
     /// there are very many.
     pub fn fire(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
         self.settle()?;
-        if self.live.earliest_end < watermark {
+        if let Live::Groups(live) = &self.live
+            && live.earliest_end < watermark
+        {
             self.seal()?;
         }
         let mut emptied = Vec::new();
@@ -179,12 +222,7 @@ impl Sessions {
             return Ok(Progress::Done);
         }
         due.sort_unstable_by_key(|due| (due.end, due.start, due.slot));
-        let (mut states, mut groups) = (Vec::with_capacity(due.len()), Scratch::new());
-        for (group, due) in due.iter().enumerate() {
-            states.extend(self.resting.of(due.states));
-            groups.resize(states.len(), group);
-        }
-        let values = self.merged(&states, &groups, due.len())?.into_results()?;
+        let values = self.results(&mut due)?;
         let keys = self.keys.columns(due.iter().map(|due| due.slot))?;
         self.forget(&due, &emptied);
         self.tidy()?;
@@ -198,9 +236,40 @@ impl Sessions {
         Ok(Progress::Done)
     }
 
+    /// The results of sessions.
+    fn results(&mut self, due: &mut [Due]) -> Result<Vec<ArrayRef>> {
+        let (mut states, mut groups) = (Vec::new(), Scratch::new());
+        match &mut self.live {
+            Live::Groups(_) => {
+                for (group, due) in due.iter().enumerate() {
+                    states.extend(self.resting.of(due.states));
+                    groups.resize(states.len(), group);
+                }
+                self.merged(&states, &groups, due.len())?.into_results()
+            }
+            Live::Cells(cells) => {
+                for due in due.iter_mut() {
+                    if due.live == NONE {
+                        due.live = cells.take();
+                    }
+                    states.extend(self.resting.of(due.states));
+                    groups.resize(states.len(), due.live as usize);
+                }
+                if !states.is_empty() {
+                    let states = self.resting.columns(&states)?;
+                    cells.add(|columns| columns.merge(&states, &groups))?;
+                }
+                Ok(cells.results(due.iter().map(|due| due.live)))
+            }
+        }
+    }
+
     /// Lets go of sessions that were taken out, and of keys that have none left.
     fn forget(&mut self, taken: &[Due], emptied: &[Slot]) {
         taken.iter().for_each(|taken| self.resting.release(taken.states));
+        if let Live::Cells(cells) = &mut self.live {
+            taken.iter().filter(|due| due.live != NONE).for_each(|due| cells.clear(due.live));
+        }
         emptied.iter().for_each(|slot| self.keys.forget(*slot));
     }
 
