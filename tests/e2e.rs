@@ -45,6 +45,8 @@ mod kafka;
 mod kill;
 #[path = "e2e/kinds.rs"]
 mod kinds;
+#[path = "e2e/nexmark.rs"]
+mod nexmark;
 #[path = "e2e/oracle.rs"]
 mod oracle;
 #[path = "e2e/pipelines.rs"]

@@ -8,12 +8,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_expr::Expr;
 use datafusion_expr::logical_plan::LogicalPlan;
 use datafusion_sql::sqlparser::ast::{BinaryOperator, Expr as SqlExpr};
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use tidemill_core::dead_letter::OnError;
 use tidemill_core::graph::{Alignment, Buffer, RowFunction};
 use tidemill_core::interceptor::{Interceptor, around_sink, around_source};
+use tidemill_core::need::Need;
 use tidemill_core::retry::RetrySettings;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
@@ -22,9 +25,12 @@ use tidemill_core::time::micros;
 use tidemill_core::watermark::WatermarkStrategy;
 use tidemill_core::{Error, ErrorKind};
 
+use crate::clock::CLOCK;
+use crate::demand;
 use crate::diagnostic::{Fallible, Problem};
 use crate::flow;
 use crate::interval;
+use crate::query;
 use crate::statement::{ColumnKind, TableDeclaration};
 use crate::token::{Name, is_word, parse_expr, span_of};
 use crate::types::{sql_name, timestamp, timestamp_ltz};
@@ -77,7 +83,7 @@ pub(crate) struct Table {
     /// What the connector of a sink sees: no virtual metadata columns.
     pub sink_spec: TableSpec,
     /// Computed columns, over the columns of the source.
-    pub computed: Option<Arc<dyn RowFunction>>,
+    pub computed: Option<Computed>,
     /// The time column and its strategy.
     pub watermark: Option<(usize, WatermarkStrategy)>,
     /// The column declared `AS PROCTIME()`.
@@ -117,6 +123,17 @@ const COMMON: [&str; 15] = [
 /// The interceptors that tables may name.
 pub(crate) type Interceptors = BTreeMap<String, Arc<dyn Interceptor>>;
 
+/// The columns of a table of which some are computed.
+#[derive(Clone)]
+pub(crate) struct Computed {
+    /// All columns over those of the source, as the runtime computes them.
+    pub function: Arc<dyn RowFunction>,
+    /// The same as expressions.
+    pub columns: Vec<Expr>,
+    /// What these are over.
+    pub over: DFSchema,
+}
+
 /// What a table's declaration depends on besides itself.
 pub(crate) struct Defaults<'a> {
     pub on_error: OnError,
@@ -127,7 +144,7 @@ pub(crate) struct Defaults<'a> {
 /// Plans computed columns: expressions with their names over the columns of a source, to which the
 /// result adds them in declared order.
 pub(crate) type ComputedPlanner<'a> =
-    dyn Fn(&TableSpec, &TableDeclaration) -> Fallible<Arc<dyn RowFunction>> + 'a;
+    dyn Fn(&TableSpec, &TableDeclaration) -> Fallible<Computed> + 'a;
 
 impl Table {
     /// Checks a declaration.
@@ -145,7 +162,7 @@ impl Table {
             declaration.columns.iter().any(|c| matches!(c.kind, ColumnKind::Computed(_)));
         let computed =
             if has_computed { Some(plan_computed(&source_spec, &declaration)?) } else { None };
-        let schema = computed.as_ref().map_or(source_spec.schema.clone(), |c| c.schema());
+        let schema = computed.as_ref().map_or(source_spec.schema.clone(), |c| c.function.schema());
         let options = source_spec.options.clone();
         let at_option =
             |error: Error| option_problem(&error, &declaration.options, &declaration.name);
@@ -176,6 +193,48 @@ impl Table {
             source: OnceLock::new(),
             sink: OnceLock::new(),
         })
+    }
+
+    /// The table with the wall clock as its last column, which no query has declared.
+    pub fn with_clock(&self) -> Result<Self, DataFusionError> {
+        let spec = &self.source_spec;
+        let over = DFSchema::try_from_qualified_schema(spec.name.as_str(), &spec.schema)?;
+        let mut columns = match &self.computed {
+            Some(computed) => computed.columns.clone(),
+            None => over.columns().into_iter().map(Expr::Column).collect(),
+        };
+        columns.push(query::wall_clock().alias(CLOCK));
+        let computed = query::compute(spec, columns, over)?;
+        Ok(Self {
+            name: self.name.clone(),
+            schema: computed.function.schema(),
+            source_spec: spec.clone(),
+            sink_spec: self.sink_spec.clone(),
+            processing_time: Some(computed.columns.len() - 1),
+            computed: Some(computed),
+            watermark: self.watermark,
+            rate_limit: self.rate_limit,
+            buffer: self.buffer,
+            retry: self.retry,
+            alignment: self.alignment.clone(),
+            on_error: self.on_error,
+            interceptors: self.interceptors.clone(),
+            factory: self.factory.clone(),
+            options: self.options.clone(),
+            source: OnceLock::new(),
+            sink: OnceLock::new(),
+        })
+    }
+
+    /// What the source must give for a job that looks at no more than this of the table.
+    pub fn needs_of_source(&self, mut needs: Vec<Need>) -> Vec<Need> {
+        if let Some((time, _)) = self.watermark {
+            needs[time] = Need::All;
+        }
+        match &self.computed {
+            Some(computed) => demand::of_columns(&computed.columns, &needs, &computed.over),
+            None => needs,
+        }
     }
 
     /// The source that reads the table: one, however many queries read it.

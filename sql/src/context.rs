@@ -16,6 +16,7 @@ use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::ast::{DataType as SqlDataType, TableFactor};
 
 use crate::catalog::{Catalog, Relation, Table};
+use crate::clock::{self, CLOCK};
 use crate::diagnostic::Problem;
 use crate::functions::{self, Functions};
 use crate::token::Name;
@@ -91,6 +92,9 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == CLOCK {
+            return Some(clock::marker());
+        }
         self.windows.resolve(name).or_else(|| self.functions.scalar(name).cloned())
     }
 

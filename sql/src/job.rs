@@ -69,7 +69,7 @@ pub(crate) fn plan(
         .into_iter()
         .map(|(note, span)| format!("{file}:{}:{}: {note}", span.start.line, span.start.column))
         .collect();
-    Ok(PlannedJob { graph: job.lowering.graph, settings: job.settings, inserts, portability })
+    Ok(PlannedJob { graph: job.lowering.finish(), settings: job.settings, inserts, portability })
 }
 
 impl Job<'_> {
@@ -217,6 +217,7 @@ impl Job<'_> {
         let mut query = Query { lowering: &mut self.lowering, tokens };
         let name = sink.as_ref().map_or("query", |table| table.name.text.as_str());
         let rows = query.lower(&plan, name)?;
+        query.lowering.note_needs(&plan);
         let (Some(sink), Some(assigned)) = (sink, assigned) else { return Ok(()) };
         let node = sink::project(&mut query, &rows, &sink, &assigned)?;
         let same = |(other, _): &&mut (Arc<Table>, Vec<NodeId>)| Arc::ptr_eq(other, &sink);

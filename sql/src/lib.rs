@@ -11,7 +11,9 @@
 //! | `windowing`, `rewrite` | Flink's syntax that the parser of queries lacks; what is refused |
 //! | `functions` | what can be called |
 //! | `context`, `query`, `text` | DataFusion's planner: names, types, simplification |
+//! | `clock` | `PROCTIME()` in a query |
 //! | `lower`, `aggregate`, `relation`, `sink`, `nullability` | logical plan to graph |
+//! | `demand` | what sources need not make |
 //! | `diagnostic`, `explain_error`, `secrets` | all errors of a file, each at its place |
 //!
 //! This crate knows no connector and no runtime: connectors come in through their factories, and
@@ -22,7 +24,9 @@
 
 mod aggregate;
 mod catalog;
+mod clock;
 mod context;
+mod demand;
 mod diagnostic;
 mod explain_error;
 mod flow;

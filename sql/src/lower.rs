@@ -20,10 +20,12 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{CastExpr, Column as PhysicalColumn};
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, TokenWithSpan};
 use tidemill_core::graph::{Edge, Graph, NodeId, NodeKind, Port, SourceNode, TimeAttribute};
+use tidemill_core::need::Need;
 use tidemill_operators::{Filter, Projection, RowOperator, Union};
 
 use crate::catalog::Table;
 use crate::context::TableHandle;
+use crate::demand;
 use crate::diagnostic::{Fallible, Problem};
 use crate::explain_error;
 use crate::query::physical;
@@ -36,7 +38,57 @@ use crate::windowing::{Part, WindowBound};
 pub(crate) struct Lowering {
     pub graph: Graph,
     sources: HashMap<(String, bool), NodeId>,
+    /// What the queries look at of each source's table.
+    needs: HashMap<NodeId, (Arc<Table>, Vec<Need>)>,
     done: HashMap<LogicalPlan, Rows>,
+}
+
+impl Lowering {
+    /// Notes what a query that has been lowered looks at of the tables that it reads.
+    pub fn note_needs(&mut self, plan: &LogicalPlan) {
+        demand::of_plan(plan, &mut |scan, needs| {
+            let Some(TableHandle(table)) = scan.source.downcast_ref::<TableHandle>() else {
+                return;
+            };
+            let read = Read::of(scan, table);
+            let Some(node) = self.sources.get(&read.key()) else { return };
+            let nothing = || (table.clone(), vec![Need::Nothing; table.schema.fields().len()]);
+            let (_, noted) = self.needs.entry(*node).or_insert_with(nothing);
+            read.columns.iter().zip(needs).for_each(|(column, need)| noted[*column].add(need));
+        });
+    }
+
+    /// The graph, with sources that make no more than what was noted.
+    pub fn finish(mut self) -> Graph {
+        for (node, (table, needs)) in self.needs {
+            let NodeKind::Source(source) = &mut self.graph.node_mut(node).kind else { continue };
+            if let Some(reading) = source.source.reading(&table.needs_of_source(needs)) {
+                source.source = reading;
+            }
+        }
+        self.graph
+    }
+}
+
+/// What a scan reads of a table.
+struct Read<'a> {
+    table: &'a Table,
+    columns: Vec<usize>,
+    reads_clock: bool,
+}
+
+impl<'a> Read<'a> {
+    fn of(scan: &TableScan, table: &'a Table) -> Self {
+        let all = || (0..table.schema.fields().len()).collect();
+        let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
+        let reads_clock = table.processing_time.is_some_and(|column| columns.contains(&column));
+        Self { table, columns, reads_clock }
+    }
+
+    /// What its node is found by: a query that reads the clock has another time.
+    fn key(&self) -> (String, bool) {
+        (self.table.name.text.clone(), self.reads_clock)
+    }
 }
 
 /// One query on its way into the graph.
@@ -141,21 +193,20 @@ impl Query<'_> {
             return Err(Problem::new(self.word("FROM"), "this table is not supported"));
         };
         let table = table.clone();
-        let all: Vec<usize> = (0..table.schema.fields().len()).collect();
-        let used = scan.projection.as_ref().unwrap_or(&all);
-        let reads_clock = table.processing_time.is_some_and(|column| used.contains(&column));
-        let node = self.source(&table, reads_clock)?;
+        let read = Read::of(scan, &table);
+        let reads_clock = read.reads_clock;
+        let node = self.source(&read)?;
         let time = match (reads_clock, table.processing_time, table.watermark) {
             (true, column, _) => column,
             (false, _, watermark) => watermark.map(|(column, _)| column),
         };
         let column =
             |index: &usize| Column { is_time: time == Some(*index), ..Column::stored(*index) };
-        Ok(Rows { node, columns: used.iter().map(column).collect() })
+        Ok(Rows { node, columns: read.columns.iter().map(column).collect() })
     }
 
-    fn source(&mut self, table: &Arc<Table>, reads_clock: bool) -> Fallible<NodeId> {
-        let key = (table.name.text.clone(), reads_clock);
+    fn source(&mut self, read: &Read<'_>) -> Fallible<NodeId> {
+        let (table, reads_clock, key) = (read.table, read.reads_clock, read.key());
         if let Some(node) = self.lowering.sources.get(&key) {
             return Ok(*node);
         }
@@ -166,7 +217,7 @@ impl Query<'_> {
         };
         let source = SourceNode {
             source: table.source()?,
-            computed: table.computed.clone(),
+            computed: table.computed.as_ref().map(|computed| computed.function.clone()),
             time,
             rate_limit: table.rate_limit,
             buffer: table.buffer,

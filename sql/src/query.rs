@@ -22,11 +22,11 @@ use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion_sql::planner::PlannerContext;
 use datafusion_sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion_sql::sqlparser::tokenizer::{Span, TokenWithSpan};
-use tidemill_core::graph::RowFunction;
 use tidemill_core::table::TableSpec;
 use tidemill_operators::Projection;
 
-use crate::catalog::{Catalog, is_proctime};
+use crate::catalog::{Catalog, Computed, is_proctime};
+use crate::clock;
 use crate::context::{Context, config};
 use crate::diagnostic::{Fallible, Problem};
 use crate::explain_error;
@@ -66,7 +66,8 @@ pub(crate) fn plan(
     }
     let context = Context::new(catalog, functions, rewriter.windows, calls);
     let planned = context.planner().sql_statement_to_plan(SqlStatement::Query(query));
-    let plan = planned.map_err(|error| one(explain_error::problem(&error, tokens)))?;
+    let plan = planned.and_then(|plan| clock::resolve(plan, tokens));
+    let plan = plan.map_err(|error| one(explain_error::problem(&error, tokens)))?;
     note_integer_averages(&plan, tokens, notes);
     Ok(plan)
 }
@@ -136,7 +137,7 @@ pub(crate) fn computed_columns(
     declaration: &TableDeclaration,
     functions: &Functions,
     notes: &mut Notes,
-) -> Fallible<Arc<dyn RowFunction>> {
+) -> Fallible<Computed> {
     let span = declaration.span;
     let failed = |error: DataFusionError| explain_error::problem(&error, &[]);
     let schema = DFSchema::try_from_qualified_schema(spec.name.as_str(), &spec.schema)
@@ -145,10 +146,7 @@ pub(crate) fn computed_columns(
     for column in &declaration.columns {
         let name = column.name.text.as_str();
         let expr = match &column.kind {
-            ColumnKind::Computed(tokens) if is_proctime(tokens) => {
-                // The runtime puts the wall clock here when it reads a row.
-                lit(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())))
-            }
+            ColumnKind::Computed(tokens) if is_proctime(tokens) => wall_clock(),
             ColumnKind::Computed(tokens) => {
                 let expr = expression(tokens, &schema, functions, notes)?;
                 // Planned alone first, so that an error is found at its own column.
@@ -160,11 +158,24 @@ pub(crate) fn computed_columns(
         };
         columns.push(expr.alias(name));
     }
-    let columns = project(spec, columns, &schema)
-        .map_err(|error| Problem { span: declaration.name.span, ..failed(error) })?;
-    let projection = Projection::new(spec.schema.clone(), columns)
-        .map_err(|error| Problem::new(declaration.name.span, error.to_string()))?;
-    Ok(Arc::new(projection))
+    compute(spec, columns, schema)
+        .map_err(|error| Problem { span: declaration.name.span, ..failed(error) })
+}
+
+/// What holds the wall clock's place: the runtime puts it there when it reads a row.
+pub(crate) fn wall_clock() -> Expr {
+    lit(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())))
+}
+
+/// These columns, over those of a source.
+pub(crate) fn compute(
+    spec: &TableSpec,
+    columns: Vec<Expr>,
+    over: DFSchema,
+) -> Result<Computed, DataFusionError> {
+    let projection = Projection::new(spec.schema.clone(), project(spec, columns.clone(), &over)?)
+        .map_err(|error| DataFusionError::Plan(error.to_string()))?;
+    Ok(Computed { function: Arc::new(projection), columns, over })
 }
 
 type NamedExpr = (Arc<dyn PhysicalExpr>, String);

@@ -187,10 +187,10 @@ fn is_implicit(from: &DataType, to: &DataType) -> bool {
                         || is_implicit(from.data_type(), to.data_type())
                 })
         }
-        (Decimal128(digits, scale), Decimal128(to_digits, to_scale)) => {
+        (Decimal128(_, scale), Decimal128(_, to_scale)) => {
+            // A product has more digits by its type than its values need: one that does not fit is found
+            // in its row.
             scale <= to_scale
-                && i16::from(*digits) - i16::from(*scale)
-                    <= i16::from(*to_digits) - i16::from(*to_scale)
         }
         _ => match (rank(from), rank(to)) {
             (Some(from), Some(to)) => from <= to,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::element::Epoch;
+use tidemill_core::need::Need;
 use tidemill_core::source::{Offset, Read, ReadBatch, ReaderContext, Source, SplitId, SplitReader};
 use tidemill_core::table::{Options, TableSpec};
 use tidemill_core::time::Clock;
@@ -24,11 +25,15 @@ pub(crate) trait Recipe: Send + Sync {
     /// The columns.
     fn schema(&self) -> SchemaRef;
 
-    /// Whether there is a row of this number.
-    fn has(&self, number: u64) -> bool;
+    /// Drops the numbers that there is no row of.
+    fn retain(&self, numbers: &mut Vec<u64>);
 
     /// The rows of these numbers, when row 0 is at `base`. A pure function.
     fn rows(&self, numbers: &[u64], base: EventTime) -> Result<RecordBatch>;
+
+    /// The recipe of the same rows where no more than this is looked at of their columns; `None`
+    /// where that saves nothing.
+    fn reading(&self, needs: &[Need]) -> Option<Arc<dyn Recipe>>;
 
     /// What is generated, for `explain`.
     fn describe(&self) -> String;
@@ -143,6 +148,11 @@ impl Source for NumberedSource {
             self.numbering.splits
         )
     }
+
+    fn reading(&self, needs: &[Need]) -> Option<Arc<dyn Source>> {
+        let recipe = self.recipe.reading(needs)?;
+        Some(Arc::new(Self { name: self.name, numbering: self.numbering, recipe }))
+    }
 }
 
 struct NumberedReader {
@@ -157,17 +167,32 @@ struct NumberedReader {
 impl NumberedReader {
     /// The numbers to make next, passing over those that do not exist.
     fn take(&mut self, max_rows: usize, until: u64) -> Vec<u64> {
-        let mut numbers = Vec::with_capacity(max_rows.min(8_192));
-        for _ in 0..max_rows.saturating_mul(NUMBERS_PER_ROW_MAX) {
-            if self.next >= until || numbers.len() == max_rows {
-                break;
+        let mut numbers = Vec::new();
+        let mut looked_at = 0;
+        while self.next < until
+            && numbers.len() < max_rows
+            && looked_at < max_rows.saturating_mul(NUMBERS_PER_ROW_MAX)
+        {
+            let mut candidates = self.candidates(max_rows - numbers.len(), until);
+            looked_at += candidates.len();
+            self.recipe.retain(&mut candidates);
+            if numbers.is_empty() {
+                numbers = candidates;
+            } else {
+                numbers.append(&mut candidates);
             }
-            if self.recipe.has(self.next) {
-                numbers.push(self.next);
-            }
-            self.next = self.next.saturating_add(self.numbering.splits);
         }
         numbers
+    }
+
+    /// The next numbers of the split, at most so many and below `until`.
+    fn candidates(&mut self, max: usize, until: u64) -> Vec<u64> {
+        let splits = self.numbering.splits;
+        let left = (until - self.next).div_ceil(splits);
+        let count = left.min(max as u64);
+        let (first, behind) = (self.next, self.next.saturating_add(count.saturating_mul(splits)));
+        self.next = behind;
+        (0..count).map(|step| first + step * splits).collect()
     }
 }
 

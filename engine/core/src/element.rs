@@ -6,10 +6,10 @@ use arrow::array::{
     Array, AsArray, BooleanArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array,
 };
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::error::Result;
+use crate::filter::filter_rows;
 use crate::record::{Header, Records, SourceRecord, WithHeaders};
 use crate::source::SplitId;
 use crate::time::{EventTime, TimeRange};
@@ -164,7 +164,7 @@ impl Batch {
             Some(origin) => Some(origin.filter(self.len(), predicate)?),
             None => None,
         };
-        let rows = filter_record_batch(&self.rows, predicate)?;
+        let rows = filter_rows(&self.rows, predicate)?;
         Ok(Self { rows, floor, origin, times: None })
     }
 

@@ -25,6 +25,7 @@
 pub mod dead_letter;
 pub mod element;
 pub mod error;
+mod filter;
 pub mod graph;
 pub mod interceptor;
 pub mod key;

@@ -70,6 +70,16 @@ fn part(of: Expr, name: ScalarValue) -> Expr {
     ScalarUDF::from(Access { field: get_field() }).call(vec![of, lit(name)])
 }
 
+/// What `of.name`, as planned here, takes a part of, and the name of the part.
+pub(crate) fn field_access(expr: &Expr) -> Option<(&Expr, &str)> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    call.func.inner().downcast_ref::<Access>()?;
+    match call.args.as_slice() {
+        [of, Expr::Literal(name, _)] => Some((of, name.try_as_str()??)),
+        _ => None,
+    }
+}
+
 /// DataFusion's access to a field, NULL where the whole is.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Access {

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, ScalarUDF};
 
+pub(crate) use access::field_access;
+
 /// All functions by their name in small letters.
 #[derive(Debug, Clone)]
 pub(crate) struct Functions {
@@ -183,7 +185,7 @@ pub(crate) fn nondeterministic(
         "UNIX_TIMESTAMP" if arguments == Some(0) => {}
         "PROCTIME" => {
             return Some((
-                "PROCTIME() stands in a table's declaration only".to_owned(),
+                "PROCTIME() stands alone in a SELECT list, or in a table's declaration".to_owned(),
                 "declare a column `p AS PROCTIME()` in CREATE TABLE and use that",
             ));
         }

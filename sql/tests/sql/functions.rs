@@ -91,7 +91,7 @@ fn functions_give_what_flink_gives() {
         ("MD5('')", "d41d8cd98f00b204e9800998ecf8427e"),
         ("n / 2", "3"),
         ("MOD(n, 4)", "3"),
-        ("n * 1.5", "10.5"),
+        ("n * 1.5", "10.50"),
         ("ROUND(d * 1.1, 1)", "2.8"),
         ("CASE WHEN n BETWEEN 1 AND 9 THEN 'digit' ELSE 'more' END", "digit"),
         ("TRY_CAST('x' AS INT)", "null"),

@@ -5,6 +5,7 @@
 mod support;
 
 mod alignment;
+mod demand;
 mod functions;
 mod goldens;
 mod nested;

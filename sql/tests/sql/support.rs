@@ -130,13 +130,18 @@ fn columns(table: &TableSpec) -> String {
 }
 
 /// The connectors of these tests.
-pub fn registry() -> Registry {
-    Registry::new(vec![
+pub fn connectors() -> Vec<Arc<dyn ConnectorFactory>> {
+    vec![
         Arc::new(Fake("files")),
         Arc::new(Fake("datagen")),
         Arc::new(Fake("print")),
         Arc::new(Fake("kafka-like")),
-    ])
+    ]
+}
+
+/// What these tests may use.
+pub fn registry() -> Registry {
+    Registry::new(connectors())
 }
 
 /// Plans a job with the variables `HOST=broker` and `EMPTY=`.

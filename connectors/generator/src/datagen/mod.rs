@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tidemill_core::need::Need;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
@@ -115,15 +116,17 @@ impl Recipe for Datagen {
         self.schema.clone()
     }
 
-    fn has(&self, _: u64) -> bool {
-        true
-    }
+    fn retain(&self, _: &mut Vec<u64>) {}
 
     fn rows(&self, numbers: &[u64], base: EventTime) -> Result<RecordBatch> {
         let times: Vec<EventTime> =
             numbers.iter().map(|number| time_of(*number, base, self.per_second)).collect();
         let arrays = self.columns.iter().map(|column| column.array(numbers, &times));
         Ok(RecordBatch::try_new(self.schema.clone(), arrays.collect::<Result<_>>()?)?)
+    }
+
+    fn reading(&self, _: &[Need]) -> Option<Arc<dyn Recipe>> {
+        None
     }
 
     fn describe(&self) -> String {

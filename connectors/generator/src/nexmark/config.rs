@@ -6,6 +6,7 @@
 use tidemill_core::table::Options;
 use tidemill_core::{Error, EventTime, Result};
 
+use super::divide::Divisor;
 use crate::numbered::at_least_one;
 use crate::random::{Random, Stream};
 
@@ -51,10 +52,10 @@ impl Kind {
 pub(crate) struct Config {
     pub(crate) seed: u64,
     /// Events per second of event time.
-    pub(crate) rate: u64,
+    rate: Divisor,
     people: u64,
     auctions: u64,
-    round: u64,
+    round: Divisor,
     pub(crate) hot_auctions: u64,
     pub(crate) hot_bidders: u64,
     pub(crate) hot_sellers: u64,
@@ -74,10 +75,10 @@ impl Config {
         let (people, auctions) = (share("person.proportion", 1)?, share("auction.proportion", 3)?);
         Ok(Self {
             seed: options.parsed("seed")?.unwrap_or(0),
-            rate: rate(options)?,
+            rate: Divisor::new(rate(options)?),
             people,
             auctions,
-            round: people + auctions + share("bid.proportion", 46)?,
+            round: Divisor::new(people + auctions + share("bid.proportion", 46)?),
             hot_auctions: number("bid.hot-ratio.auctions", 2)?,
             hot_bidders: number("bid.hot-ratio.bidders", 4)?,
             hot_sellers: number("auction.hot-ratio.sellers", 4)?,
@@ -89,17 +90,26 @@ impl Config {
 
     /// What event `n` is.
     pub(crate) fn kind(&self, n: u64) -> Kind {
-        match n % self.round {
+        match self.round.divide(n).1 {
             place if place < self.people => Kind::Person,
             place if place < self.people + self.auctions => Kind::Auction,
             _ => Kind::Bid,
         }
     }
 
+    /// Events per second of event time.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate.get()
+    }
+
     /// When event `n` happens, to the millisecond.
     pub(crate) fn time(&self, n: u64, base: EventTime) -> EventTime {
-        let millis = u128::from(n) * 1_000 / u128::from(self.rate);
-        i64::try_from(millis * 1_000).map_or(EventTime::MAX, |since| base.saturating_add(since))
+        let millis = match n.checked_mul(1_000) {
+            Some(thousands) => i64::try_from(self.rate.divide(thousands).0).ok(),
+            None => i64::try_from(u128::from(n) * 1_000 / u128::from(self.rate.get())).ok(),
+        };
+        let since = millis.and_then(|millis| millis.checked_mul(1_000));
+        since.map_or(EventTime::MAX, |since| base.saturating_add(since))
     }
 
     /// Identifier of the person that event `n` is, or of the last one before it.
@@ -113,13 +123,14 @@ impl Config {
     }
 
     fn last_person(&self, n: u64) -> u64 {
-        (n / self.round) * self.people + (n % self.round).min(self.people - 1)
+        let (round, place) = self.round.divide(n);
+        round * self.people + place.min(self.people - 1)
     }
 
     /// For an auction or a bid.
     fn last_auction(&self, n: u64) -> u64 {
-        let place = (n % self.round).saturating_sub(self.people);
-        (n / self.round) * self.auctions + place.min(self.auctions - 1)
+        let (round, place) = self.round.divide(n);
+        round * self.auctions + place.saturating_sub(self.people).min(self.auctions - 1)
     }
 
     /// Who sells auction `n`.
@@ -157,7 +168,7 @@ impl Config {
     /// flight.
     pub(crate) fn expires(&self, n: u64, base: EventTime, random: &mut Random) -> EventTime {
         let now = self.time(n, base);
-        let events = AUCTIONS_IN_FLIGHT * self.round / self.auctions;
+        let events = AUCTIONS_IN_FLIGHT * self.round.get() / self.auctions;
         let horizon = self.time(n.saturating_add(events), base).saturating_sub(now) / 1_000;
         let millis = 1 + random.below(horizon.unsigned_abs().saturating_mul(2).max(1));
         now.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000))

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringViewArray, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
-use tidemill_core::{EventTime, Result};
+use tidemill_core::EventTime;
 
 use super::config::{Config, Kind};
+use super::price::price;
 use super::text;
 use crate::random::Random;
 
@@ -40,7 +41,7 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
     /// The family of types it can be declared as.
     pub(crate) family: Family,
-    make: fn(&Events<'_>) -> Result<ArrayRef>,
+    make: fn(&Events<'_>) -> ArrayRef,
 }
 
 /// How the text of a field is made.
@@ -108,41 +109,41 @@ mod draw {
 use Family::{Number, Text, Time};
 
 const PERSON: [Field; 8] = [
-    Field { name: "id", family: Number, make: |e| Ok(e.numbers(|c, n| c.person(n))) },
-    Field { name: "name", family: Text, make: |e| Ok(e.texts(draw::PERSON_NAME, name)) },
-    Field { name: "emailAddress", family: Text, make: |e| Ok(e.texts(draw::PERSON_EMAIL, email)) },
-    Field { name: "creditCard", family: Text, make: |e| Ok(e.texts(draw::PERSON_CARD, card)) },
-    Field { name: "city", family: Text, make: |e| Ok(e.texts(draw::PERSON_CITY, city)) },
-    Field { name: "state", family: Text, make: |e| Ok(e.texts(draw::PERSON_STATE, state)) },
-    Field { name: "dateTime", family: Time, make: |e| Ok(e.times()) },
+    Field { name: "id", family: Number, make: |e| e.numbers(|c, n| c.person(n)) },
+    Field { name: "name", family: Text, make: |e| e.texts(draw::PERSON_NAME, name) },
+    Field { name: "emailAddress", family: Text, make: |e| e.texts(draw::PERSON_EMAIL, email) },
+    Field { name: "creditCard", family: Text, make: |e| e.texts(draw::PERSON_CARD, card) },
+    Field { name: "city", family: Text, make: |e| e.texts(draw::PERSON_CITY, city) },
+    Field { name: "state", family: Text, make: |e| e.texts(draw::PERSON_STATE, state) },
+    Field { name: "dateTime", family: Time, make: |e| e.times() },
     Field { name: "extra", family: Text, make: person_extra },
 ];
 
 const AUCTION: [Field; 10] = [
-    Field { name: "id", family: Number, make: |e| Ok(e.numbers(|c, n| c.auction(n))) },
-    Field { name: "itemName", family: Text, make: |e| Ok(e.texts(draw::AUCTION_NAME, item)) },
+    Field { name: "id", family: Number, make: |e| e.numbers(|c, n| c.auction(n)) },
+    Field { name: "itemName", family: Text, make: |e| e.texts(draw::AUCTION_NAME, item) },
     Field {
         name: "description",
         family: Text,
-        make: |e| Ok(e.texts(draw::AUCTION_DESCRIPTION, description)),
+        make: |e| e.texts(draw::AUCTION_DESCRIPTION, description),
     },
     Field {
         name: "initialBid",
         family: Number,
-        make: |e| Ok(e.drawn(draw::AUCTION_PRICE, |_, _, r| price(r))),
+        make: |e| e.drawn(draw::AUCTION_PRICE, |_, _, r| price(r)),
     },
-    Field { name: "reserve", family: Number, make: |e| Ok(reserve(e)) },
-    Field { name: "dateTime", family: Time, make: |e| Ok(e.times()) },
-    Field { name: "expires", family: Time, make: |e| Ok(expires(e)) },
+    Field { name: "reserve", family: Number, make: reserve },
+    Field { name: "dateTime", family: Time, make: |e| e.times() },
+    Field { name: "expires", family: Time, make: expires },
     Field {
         name: "seller",
         family: Number,
-        make: |e| Ok(e.drawn(draw::AUCTION_SELLER, |c, n, r| c.seller(n, r) as i64)),
+        make: |e| e.drawn(draw::AUCTION_SELLER, |c, n, r| c.seller(n, r) as i64),
     },
     Field {
         name: "category",
         family: Number,
-        make: |e| Ok(e.drawn(draw::AUCTION_CATEGORY, |_, _, r| category(r))),
+        make: |e| e.drawn(draw::AUCTION_CATEGORY, |_, _, r| category(r)),
     },
     Field { name: "extra", family: Text, make: auction_extra },
 ];
@@ -151,21 +152,17 @@ const BID: [Field; 7] = [
     Field {
         name: "auction",
         family: Number,
-        make: |e| Ok(e.drawn(draw::BID_AUCTION, |c, n, r| c.auction_of_bid(n, r) as i64)),
+        make: |e| e.drawn(draw::BID_AUCTION, |c, n, r| c.auction_of_bid(n, r) as i64),
     },
     Field {
         name: "bidder",
         family: Number,
-        make: |e| Ok(e.drawn(draw::BID_BIDDER, |c, n, r| c.bidder(n, r) as i64)),
+        make: |e| e.drawn(draw::BID_BIDDER, |c, n, r| c.bidder(n, r) as i64),
     },
-    Field {
-        name: "price",
-        family: Number,
-        make: |e| Ok(e.drawn(draw::BID_PRICE, |_, _, r| price(r))),
-    },
+    Field { name: "price", family: Number, make: |e| e.drawn(draw::BID_PRICE, |_, _, r| price(r)) },
     Field { name: "channel", family: Text, make: |e| text::channels(e.channels()) },
     Field { name: "url", family: Text, make: |e| text::urls(e.channels()) },
-    Field { name: "dateTime", family: Time, make: |e| Ok(e.times()) },
+    Field { name: "dateTime", family: Time, make: |e| e.times() },
     Field { name: "extra", family: Text, make: bid_extra },
 ];
 
@@ -180,7 +177,7 @@ impl Field {
     }
 
     /// The field's values.
-    pub(crate) fn make(&self, events: &Events<'_>) -> Result<ArrayRef> {
+    pub(crate) fn make(&self, events: &Events<'_>) -> ArrayRef {
         (self.make)(events)
     }
 }
@@ -221,17 +218,12 @@ impl Events<'_> {
     }
 
     /// Filler for events whose other fields take `size` bytes.
-    fn extra(&self, draw: u64, average: u64, size: impl Fn(u64) -> u64) -> Result<ArrayRef> {
+    fn extra(&self, draw: u64, average: u64, size: impl Fn(u64) -> u64) -> ArrayRef {
         text::fillers(self.random(draw).map(|(n, mut random)| {
             let length = text::filler_length(size(n), average, &mut random);
             (length, random)
         }))
     }
-}
-
-/// Prices spread evenly over six orders of magnitude, in cents.
-fn price(random: &mut Random) -> i64 {
-    (10f64.powf(random.unit() * 6.0) * 100.0).round() as i64
 }
 
 fn category(random: &mut Random) -> i64 {
@@ -281,7 +273,7 @@ fn expires(events: &Events<'_>) -> ArrayRef {
     ))
 }
 
-fn person_extra(events: &Events<'_>) -> Result<ArrayRef> {
+fn person_extra(events: &Events<'_>) -> ArrayRef {
     let texts: [(u64, MakeText); 5] = [
         (draw::PERSON_NAME, name),
         (draw::PERSON_EMAIL, email),
@@ -294,7 +286,7 @@ fn person_extra(events: &Events<'_>) -> Result<ArrayRef> {
     })
 }
 
-fn auction_extra(events: &Events<'_>) -> Result<ArrayRef> {
+fn auction_extra(events: &Events<'_>) -> ArrayRef {
     events.extra(draw::AUCTION_EXTRA, events.config.auction_bytes, |n| {
         6 * 8
             + events.length(n, draw::AUCTION_NAME, item)
@@ -302,6 +294,6 @@ fn auction_extra(events: &Events<'_>) -> Result<ArrayRef> {
     })
 }
 
-fn bid_extra(events: &Events<'_>) -> Result<ArrayRef> {
+fn bid_extra(events: &Events<'_>) -> ArrayRef {
     events.extra(draw::BID_EXTRA, events.config.bid_bytes, |_| 4 * 8)
 }

@@ -9,17 +9,21 @@
 //! |---|---|
 //! | [`config`] | which event is what, when, and the identifiers there are by then |
 //! | [`field`] | each field of a person, an auction and a bid |
+//! | [`price`] | prices, without a power for each |
+//! | [`divide`] | where an event stands in its round, without a division for each |
 //! | [`text`] | the texts that fields are drawn from |
 //! | [`shape`] | the declared columns: events with three rows, or one kind flat |
 //!
 //! Event `n` depends on the seed and on `n` alone, field by field: columns that a table does not
-//! declare are not generated, and do not change the others.
+//! declare, or a job does not look at, are not generated, and do not change the others.
 //!
 //! One deliberate difference: nexmark-flink adds the first person's identifier to a bidder twice,
 //! so that no bidder is a person; here, as in Beam, bids join people.
 
 mod config;
+mod divide;
 mod field;
+mod price;
 mod shape;
 mod text;
 
@@ -27,6 +31,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tidemill_core::need::Need;
 use tidemill_core::sink::Sink;
 use tidemill_core::source::Source;
 use tidemill_core::table::{ConnectorFactory, OptionSpec, TableSpec};
@@ -87,7 +92,7 @@ impl ConnectorFactory for NexmarkFactory {
         let numbering = Numbering {
             splits: at_least_one(options, "splits")?.unwrap_or(1),
             end: options.parsed("events.num")?.filter(|events| *events > 0),
-            per_second: limited.then_some(config.rate),
+            per_second: limited.then_some(config.rate()),
             base: Some(base),
         };
         let shape = Shape::resolve(table)?;
@@ -121,13 +126,20 @@ impl Recipe for Nexmark {
         self.schema.clone()
     }
 
-    fn has(&self, number: u64) -> bool {
-        self.shape.kind().is_none_or(|kind| self.config.kind(number) == kind)
+    fn retain(&self, numbers: &mut Vec<u64>) {
+        if let Some(kind) = self.shape.kind() {
+            numbers.retain(|number| self.config.kind(*number) == kind);
+        }
     }
 
     fn rows(&self, numbers: &[u64], base: EventTime) -> Result<RecordBatch> {
         let columns = self.shape.columns(&self.config, numbers, base)?;
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+
+    fn reading(&self, needs: &[Need]) -> Option<Arc<dyn Recipe>> {
+        let shape = self.shape.reading(needs);
+        Some(Arc::new(Self { schema: self.schema.clone(), config: self.config.clone(), shape }))
     }
 
     fn describe(&self) -> String {

@@ -7,6 +7,8 @@ use arrow::array::types::*;
 use arrow::array::{Array, StructArray, UInt32Array};
 use arrow::datatypes::{DataType, Fields, TimeUnit};
 
+use tidemill_core::need::Need;
+
 use super::*;
 use crate::NexmarkFactory;
 
@@ -110,6 +112,41 @@ fn flat_and_projected_tables_hold_the_same_values_as_the_events() {
             assert_eq!(alone.column(0), &expected, "{kind}.{name} alone");
         }
     }
+}
+
+#[test]
+fn what_a_job_does_not_look_at_is_null_and_the_rest_as_it_was() {
+    let fields = |names: &[&str]| Need::Fields(names.iter().map(|n| (*n).to_owned()).collect());
+    let needs =
+        [Need::All, fields(&["name"]), Need::Nothing, fields(&["price", "channel", "dateTime"])];
+    let whole = source(events(), &[("events.num", "20000"), ("seed", "9")]);
+    let all = rows(whole.as_ref(), 0, 20_000);
+    // Batches above and below those that nulls are kept for.
+    for max_rows in [100, 20_000] {
+        let some = rows(whole.reading(&needs).unwrap().as_ref(), 0, max_rows);
+        assert_eq!(some.column(0), all.column(0));
+        for (column, need) in needs.iter().enumerate().skip(1) {
+            let (some, all): (&StructArray, _) =
+                (some.column(column).as_struct(), all.column(column));
+            assert_eq!(some.nulls(), all.nulls(), "whether it is null is always told");
+            for (field, values) in some.fields().iter().zip(some.columns()) {
+                let expected = all.as_struct().column_by_name(field.name()).unwrap();
+                match need.of_field(field.name()) {
+                    Need::All => assert_eq!(values, expected, "{}", field.name()),
+                    _ => assert_eq!(values.null_count(), values.len(), "{}", field.name()),
+                }
+            }
+        }
+    }
+    let columns = vec![field("price").with_nullable(false), field("url"), field("bidder")];
+    let options = [("nexmark.table", "bid"), ("events.num", "2000")];
+    let whole = source(columns, &options);
+    let needs = [Need::Nothing, Need::Nothing, Need::All];
+    let some = rows(whole.reading(&needs).unwrap().as_ref(), 0, 8_192);
+    let all = rows(whole.as_ref(), 0, 8_192);
+    assert_eq!(some.column(0), all.column(0), "NOT NULL is never null");
+    assert_eq!(some.column(1).null_count(), some.num_rows());
+    assert_eq!(some.column(2), all.column(2));
 }
 
 #[test]
