@@ -8,10 +8,12 @@ use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use tidemill_core::{Error, Result};
 
 use crate::framing::Framing;
+use crate::lanes::Cut;
+use crate::pool::Pool;
 
 /// How a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +22,21 @@ pub(crate) struct Limits {
     pub(crate) chunk_bytes: usize,
     /// Bytes of the longest record.
     pub(crate) record_bytes_max: usize,
+    /// How large files are cut.
+    pub(crate) cut: Cut,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { chunk_bytes: 1 << 20, record_bytes_max: 64 << 20 }
+        Self { chunk_bytes: 256 << 10, record_bytes_max: 64 << 20, cut: Cut::default() }
     }
 }
 
 /// How much of an overlong record is kept.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 
-/// So many chunks are kept for their memory.
-const SPENT_MAX: usize = 4;
+/// Bytes of a read that looks for the end of the last record of interest.
+const TAIL_BYTES: usize = 4 << 10;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -42,12 +46,13 @@ pub(crate) struct Chunks {
     framing: Framing,
     limits: Limits,
     chunk: Arc<Vec<u8>>,
-    /// Chunks before it, to be filled again when no batch refers to them any more.
-    spent: Vec<Arc<Vec<u8>>>,
+    pool: Pool,
     /// Where in the chunk the next record begins.
     at: usize,
     /// Where in the input the next record begins.
     offset: u64,
+    /// Records that begin here or later are of no interest.
+    until: u64,
     ended: bool,
 }
 
@@ -71,16 +76,19 @@ pub(crate) enum Frame {
 }
 
 impl Chunks {
-    /// Records of `input`, which stands at `offset`.
+    /// Records of `input`, which stands at `offset`; those that begin at `until` or later are not going
+    /// to be asked for.
     pub(crate) fn new(
         input: Box<dyn Read + Send>,
         offset: u64,
         framing: Framing,
         limits: Limits,
+        until: u64,
+        pool: &Pool,
     ) -> Result<Self> {
-        let chunk = Arc::new(Vec::new());
-        let spent = Vec::new();
-        let mut chunks = Self { input, framing, limits, chunk, spent, at: 0, offset, ended: false };
+        let (chunk, pool) = (Arc::default(), pool.clone());
+        let (at, ended) = (0, false);
+        let mut chunks = Self { input, framing, limits, chunk, pool, at, offset, until, ended };
         if offset == 0 {
             while !chunks.ended && chunks.chunk.len() < BYTE_ORDER_MARK.len() {
                 chunks.fill()?;
@@ -98,11 +106,43 @@ impl Chunks {
     }
 
     /// What of the chunk lies ahead, and where in the chunk it begins. Of the records that end in it
-    /// none is too long.
+    /// none is too long or of no interest.
     pub(crate) fn ahead(&self) -> (&[u8], usize) {
         let ahead = &self.chunk[self.at..];
+        let of_interest = usize::try_from(self.until.saturating_sub(self.offset));
         let line_bytes_max = self.limits.record_bytes_max.saturating_add(1);
-        (&ahead[..ahead.len().min(line_bytes_max)], self.at)
+        let bytes_max = line_bytes_max.min(of_interest.unwrap_or(usize::MAX));
+        (&ahead[..ahead.len().min(bytes_max)], self.at)
+    }
+
+    /// Passes over the rest of the line.
+    pub(crate) fn pass_line(&mut self) -> Result<()> {
+        loop {
+            let ahead = &self.chunk[self.at..];
+            if let Some(end) = memchr(b'\n', ahead) {
+                self.consume(end + 1);
+                return Ok(());
+            }
+            self.consume(ahead.len());
+            if self.ended {
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Passes over all records that begin before `byte`.
+    pub(crate) fn pass_to(&mut self, byte: u64) -> Result<()> {
+        self.until = byte;
+        while self.offset < byte {
+            let plain = self.framing.plain(self.ahead().0);
+            match memrchr(b'\n', plain) {
+                Some(end) => self.consume(end + 1),
+                None if self.next()?.is_none() => break,
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Where in the chunk the next record begins.
@@ -158,43 +198,24 @@ impl Chunks {
         let head = rest[..limit.min(HEAD_BYTES_MAX)].to_vec();
         let lines = memchr::memchr_iter(b'\n', &rest[..limit]).count() as u64 + 1;
         self.consume(limit);
-        loop {
-            let rest = &self.chunk[self.at..];
-            if let Some(end) = memchr(b'\n', rest) {
-                self.consume(end + 1);
-                return Ok(Frame::TooLong { head, lines });
-            }
-            let length = rest.len();
-            self.consume(length);
-            if self.ended {
-                return Ok(Frame::TooLong { head, lines });
-            }
-            self.fill()?;
-        }
-    }
-
-    /// Room for the next chunk: that of one before it, whose memory is warm, if it is free.
-    fn empty_chunk(&mut self) -> Vec<u8> {
-        let free = self.spent.iter_mut().position(|chunk| Arc::get_mut(chunk).is_some());
-        let free = free.and_then(|free| Arc::into_inner(self.spent.swap_remove(free)));
-        let mut chunk = free.unwrap_or_default();
-        chunk.clear();
-        chunk
+        self.pass_line()?;
+        Ok(Frame::TooLong { head, lines })
     }
 
     /// Reads on; the record that is not complete moves to the front of another chunk, since a batch
     /// may still refer to this one.
     fn fill(&mut self) -> Result<()> {
         let rest = self.chunk.len() - self.at;
-        let wanted = self.limits.chunk_bytes.max(rest);
-        let mut next = self.empty_chunk();
+        let input_at = self.offset + rest as u64;
+        let of_interest = usize::try_from(self.until.saturating_sub(input_at));
+        let piece = of_interest.unwrap_or(usize::MAX).max(TAIL_BYTES);
+        let wanted = piece.min(self.limits.chunk_bytes).max(rest);
+        let mut next = self.pool.take();
         next.extend_from_slice(&self.chunk[self.at..]);
         next.reserve(wanted);
         let read = self.input.by_ref().take(wanted as u64).read_to_end(&mut next);
         let last = std::mem::replace(&mut self.chunk, Arc::new(next));
-        if self.spent.len() < SPENT_MAX && last.capacity() <= 2 * self.limits.chunk_bytes {
-            self.spent.push(last);
-        }
+        self.pool.give(last, self.limits.chunk_bytes);
         self.at = 0;
         let read = read.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => Error::corrupt("the compressed file is cut off"),
@@ -205,6 +226,12 @@ impl Chunks {
         })?;
         self.ended = read < wanted;
         Ok(())
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.chunk), self.limits.chunk_bytes);
     }
 }
 

@@ -34,6 +34,15 @@ impl Framing {
             Self::Csv { delimiter, quote } => csv_end(bytes, delimiter, quote),
         }
     }
+
+    /// The first of these bytes, of which the very first begins a record: every line end among them
+    /// ends one.
+    pub(crate) fn plain(self, bytes: &[u8]) -> &[u8] {
+        match self {
+            Self::Lines => bytes,
+            Self::Csv { quote, .. } => &bytes[..memchr(quote, bytes).unwrap_or(bytes.len())],
+        }
+    }
 }
 
 /// A quote opens only where a field begins, as for the decoder, so that a stray one (`5" pipe`)

@@ -1,7 +1,8 @@
-//! Files as a source: every file is a split.
+//! Files as a source: every file is a split, or several where it is large enough to be cut.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use tidemill_core::source::{Offset, ReaderContext, Source, SplitId, SplitReader};
@@ -14,7 +15,11 @@ use tidemill_formats::raw::RawFormat;
 use crate::chunk::Limits;
 use crate::columnar::ParquetReader;
 use crate::constants::{Constants, Plan};
+use crate::input::compression;
+use crate::lanes::Lane;
 use crate::location::Location;
+use crate::pool::Pool;
+use crate::starts::Starts;
 use crate::text::{TextReader, TextSplit};
 
 /// What is in the files.
@@ -92,6 +97,9 @@ pub struct FormattedFiles {
     plan: Plan,
     stored: SchemaRef,
     limits: Limits,
+    pool: Pool,
+    /// What is known of the records of files that are cut.
+    starts: Arc<Mutex<HashMap<PathBuf, Arc<Starts>>>>,
 }
 
 impl FormattedFiles {
@@ -102,7 +110,8 @@ impl FormattedFiles {
         plan: Plan,
     ) -> Self {
         let stored = plan.stored(&schema);
-        Self { location, format, schema, plan, stored, limits: Limits::default() }
+        let (limits, pool, starts) = Default::default();
+        Self { location, format, schema, plan, stored, limits, pool, starts }
     }
 
     /// CSV files begin with a line of column names, and columns go by these. No effect on others.
@@ -128,8 +137,39 @@ impl FormattedFiles {
 
     #[cfg(test)]
     pub(crate) fn with_limits(mut self, chunk_bytes: usize, record_bytes_max: usize) -> Self {
-        self.limits = Limits { chunk_bytes, record_bytes_max };
+        self.limits = Limits { chunk_bytes, record_bytes_max, ..self.limits };
         self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_cut(mut self, cut: crate::lanes::Cut) -> Self {
+        self.limits.cut = cut;
+        self
+    }
+
+    /// The splits, where a checkpoint has offsets of `known`. Records that cannot be found from the middle of
+    /// their file are not cut.
+    fn cut(&self, known: &[SplitId]) -> Result<Vec<SplitId>> {
+        let is_text = matches!(self.format, FileFormat::Text(_));
+        let sized = |split: SplitId| {
+            let path = self.location.file(&split);
+            let can_be_cut = is_text && compression(&path).is_none();
+            let facts = can_be_cut.then(|| std::fs::metadata(path).ok()).flatten();
+            (split, facts.map_or(0, |facts| facts.len()))
+        };
+        let files: Vec<_> = self.location.splits()?.into_iter().map(sized).collect();
+        Ok(self.limits.cut.splits(&files, known))
+    }
+
+    /// The file behind a split, and which lane of it the split is.
+    fn file(&self, split: &SplitId) -> (PathBuf, Option<Lane>) {
+        let path = self.location.file(split);
+        match Lane::parse(split.as_str()) {
+            Some((file, lane)) if !path.exists() => {
+                (self.location.file(&SplitId::new(file)), Some(lane))
+            }
+            _ => (path, None),
+        }
     }
 
     /// Whether the format can hold the columns.
@@ -159,7 +199,11 @@ impl Source for FormattedFiles {
     }
 
     fn splits(&self) -> Result<Vec<SplitId>> {
-        self.location.splits()
+        self.cut(&[])
+    }
+
+    fn splits_again(&self, known: &[SplitId]) -> Result<Vec<SplitId>> {
+        self.cut(known)
     }
 
     fn open(
@@ -168,14 +212,17 @@ impl Source for FormattedFiles {
         from: Option<&Offset>,
         _context: &ReaderContext,
     ) -> Result<Box<dyn SplitReader>> {
-        let path = self.location.file(split);
+        let (path, lane) = self.file(split);
         let constants = Constants::of(&path, &self.plan, &self.schema)?;
         let stored = self.stored.clone();
         Ok(match &self.format {
             FileFormat::Parquet => Box::new(ParquetReader::open(&path, stored, constants, from)?),
             FileFormat::Text(format) => {
-                let limits = self.limits;
-                let split = TextSplit { split, path, format, stored, constants, limits };
+                let (limits, pool) = (self.limits, self.pool.clone());
+                let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+                let starts = starts.entry(path.clone()).or_default().clone();
+                #[rustfmt::skip]
+                let split = TextSplit { split, path, lane, format, stored, constants, limits, starts, pool };
                 Box::new(TextReader::open(split, from)?)
             }
         })

@@ -1,11 +1,10 @@
 //! Reads one file of text records: CSV, JSON lines, raw lines.
 //!
-//! Offsets are `<byte>:<line>` of the next record where the file can be sought, and its number
-//! (counting from 0) where it is compressed and must be read again from the start.
+//! Offsets are `<byte>:<line>` of the next record where the file can be sought, its number (counting
+//! from 0) where it is compressed and must be read again from the start, and `<byte>/<bytes of a block>`
+//! in a [lane](crate::lanes): of its next record, or of the block in which that is to be looked for.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +18,11 @@ use tidemill_formats::{Decoder, Format};
 use crate::chunk::{Chunks, Frame, Limits};
 use crate::constants::Constants;
 use crate::framing::Framing;
-use crate::records::{TextRecords, position};
+use crate::input::{compression, open_file};
+use crate::lanes::{Blocks, Lane, Place};
+use crate::pool::Pool;
+use crate::records::{TextRecords, Unit};
+use crate::starts::Starts;
 
 /// Bytes of records after which a batch is handed over, however few rows it has.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
@@ -28,32 +31,53 @@ const BATCH_BYTES_MAX: u64 = 8 << 20;
 pub(crate) struct TextSplit<'a> {
     pub(crate) split: &'a SplitId,
     pub(crate) path: PathBuf,
+    /// Which lane of the file, where it is cut.
+    pub(crate) lane: Option<Lane>,
     pub(crate) format: &'a Format,
     /// The columns that stand in the records.
     pub(crate) stored: SchemaRef,
     pub(crate) constants: Constants,
     pub(crate) limits: Limits,
+    pub(crate) starts: Arc<Starts>,
+    pub(crate) pool: Pool,
 }
 
 /// Reads one split.
 pub(crate) struct TextReader {
     split: SplitId,
-    path: PathBuf,
+    file: TextFile,
     chunks: Chunks,
     decoder: Box<dyn Decoder>,
     constants: Constants,
-    record_bytes_max: usize,
     /// Lines without anything on them are no records.
     skips_blank: bool,
-    /// The next record's line, counting from 1.
+    /// The next record's line, counting from 1; not known in a lane.
     line: u64,
     /// The next record's number, counting from 0; what a compressed file's offsets are.
     number: u64,
     compressed: bool,
-    bytes_read: Arc<AtomicU64>,
-    size: u64,
+    blocks: Option<Blocks>,
+    starts: Arc<Starts>,
     /// Where the lines end that the decoder has taken of late.
     line_ends: Vec<u32>,
+}
+
+/// How to read a file from anywhere.
+struct TextFile {
+    path: PathBuf,
+    framing: Framing,
+    limits: Limits,
+    pool: Pool,
+    bytes_read: Arc<AtomicU64>,
+    size: u64,
+}
+
+impl TextFile {
+    /// Records from `byte` on, of which those from `until` on are of no interest.
+    fn chunks(&self, byte: u64, until: u64) -> Result<Chunks> {
+        let (input, _) = open_file(&self.path, byte, &self.bytes_read)?;
+        Chunks::new(input, byte, self.framing, self.limits, until, &self.pool)
+    }
 }
 
 impl TextReader {
@@ -64,7 +88,8 @@ impl TextReader {
     }
 
     fn open_at(split: TextSplit, from: Option<&Offset>) -> Result<Self> {
-        let TextSplit { split: id, path, format, stored, constants, limits } = split;
+        let TextSplit { split: id, path, lane, format, stored, constants, limits, starts, pool } =
+            split;
         let compressed = compression(&path).is_some();
         let framing = match format {
             Format::Csv(csv) => Framing::Csv { delimiter: csv.delimiter, quote: csv.quote },
@@ -75,9 +100,20 @@ impl TextReader {
             Format::Json(_) => true,
             _ => false,
         };
+        let blocks = match (lane, from) {
+            (Some(lane), Some(from)) => Some(restored(lane, from)?),
+            (Some(lane), None) => Some(Blocks::new(lane, limits.cut.block_bytes)),
+            (None, _) => None,
+        };
+        let until = match &blocks {
+            Some(Blocks { place: Place::Within(end), .. }) => *end,
+            Some(_) => 0,
+            None => u64::MAX,
+        };
         let bytes_read = Arc::new(AtomicU64::new(0));
         let (input, size) = open_file(&path, 0, &bytes_read)?;
-        let mut chunks = Chunks::new(input, 0, framing, limits)?;
+        let mut chunks = Chunks::new(input, 0, framing, limits, until, &pool)?;
+        let file = TextFile { path, framing, limits, pool, bytes_read, size };
         let mut line = 1;
         let decoder = match format {
             Format::Csv(csv) if csv.header => {
@@ -89,46 +125,66 @@ impl TextReader {
             }
             _ => format.decoder(stored)?,
         };
+        starts.add(chunks.offset());
         let mut reader = Self {
             split: id.clone(),
-            path,
+            file,
             chunks,
             decoder,
             constants,
-            record_bytes_max: limits.record_bytes_max,
             skips_blank,
             line,
             number: 0,
             compressed,
-            bytes_read,
-            size,
+            blocks,
+            starts,
             line_ends: Vec::new(),
         };
-        match from {
-            Some(from) if compressed => reader.skip_records(parse_number(from)?)?,
-            Some(from) => {
-                let (byte, line) = parse_position(from)?;
-                reader.seek(byte, line, framing, limits)?;
-            }
-            None => {}
+        if let Some(from) = from {
+            reader.go_to(from)?;
         }
         Ok(reader)
     }
 
-    fn seek(&mut self, byte: u64, line: u64, framing: Framing, limits: Limits) -> Result<()> {
-        if byte > self.size {
-            return Err(Error::external(format!(
-                "the file has {} bytes, but a checkpoint says that {byte} were read: it was cut \
-                 or replaced; restore it, or start the job afresh",
-                self.size
-            )));
+    /// Goes on from an offset of the split.
+    fn go_to(&mut self, from: &Offset) -> Result<()> {
+        if self.blocks.is_some() {
+            return self.go_to_lane(pair(from, Some('/'))?.0);
+        }
+        if self.compressed {
+            return self.skip_records(pair(from, None)?.0);
+        }
+        let (byte, line) = pair(from, Some(':'))?;
+        if byte > self.file.size {
+            return Err(self.was_cut(byte));
         }
         if byte > self.chunks.offset() {
-            let (input, _) = open_file(&self.path, byte, &self.bytes_read)?;
-            self.chunks = Chunks::new(input, byte, framing, limits)?;
+            self.chunks = self.file.chunks(byte, u64::MAX)?;
             self.line = line;
         }
         Ok(())
+    }
+
+    fn go_to_lane(&mut self, byte: u64) -> Result<()> {
+        let Some(blocks) = &self.blocks else { return Ok(()) };
+        if !blocks.can_be(byte, self.file.size) {
+            return Err(self.was_cut(byte));
+        }
+        if let Place::Within(end) = blocks.place
+            && byte > self.chunks.offset()
+        {
+            self.starts.add(byte);
+            self.chunks = self.file.chunks(byte, end)?;
+        }
+        Ok(())
+    }
+
+    fn was_cut(&self, byte: u64) -> Error {
+        Error::external(format!(
+            "the file has {} bytes, but a checkpoint says that {byte} were read: it was cut or \
+             replaced; restore it, or start the job afresh",
+            self.file.size
+        ))
     }
 
     fn skip_records(&mut self, records: u64) -> Result<()> {
@@ -145,17 +201,70 @@ impl TextReader {
         Ok(())
     }
 
+    /// Makes the next record to be read one of a block of its lane, where the file is cut; false where
+    /// there are no more.
+    fn enter_block(&mut self) -> Result<bool> {
+        let Some(blocks) = &mut self.blocks else { return Ok(true) };
+        loop {
+            match blocks.place {
+                Place::Within(end) if self.chunks.offset() < end => return Ok(true),
+                Place::Within(end) => {
+                    self.starts.add(self.chunks.offset());
+                    blocks.leave(end);
+                }
+                Place::Before(start) => {
+                    let end = start + blocks.block_bytes;
+                    let Some(chunks) = first_of_block(&mut self.file, &self.starts, start, end)?
+                    else {
+                        return Ok(false);
+                    };
+                    self.chunks = chunks;
+                    blocks.place = Place::Within(end);
+                }
+            }
+        }
+    }
+
+    /// Whether the next record is none of the block.
+    fn is_behind_block(&self) -> bool {
+        let place = self.blocks.as_ref().map(|blocks| blocks.place);
+        matches!(place, Some(Place::Within(end)) if self.chunks.offset() >= end)
+    }
+
+    /// The file has ended, and so has the block.
+    fn leave_file(&mut self) {
+        if let Some(blocks) = &mut self.blocks
+            && let Place::Within(end) = blocks.place
+        {
+            blocks.leave(end);
+        }
+    }
+
+    fn unit(&self) -> Unit {
+        if self.blocks.is_some() { Unit::Byte } else { Unit::Line }
+    }
+
+    /// The place of the next record, for people.
+    fn place(&self) -> u64 {
+        if self.blocks.is_some() { self.chunks.offset() } else { self.line }
+    }
+
     /// Takes records until there are `max_rows`, or enough bytes, or no more.
     fn fill(&mut self, max_rows: usize) -> Result<Filled> {
-        let start = self.chunks.offset();
         let mut filled = Filled::default();
-        while filled.records < max_rows && self.chunks.offset() - start < BATCH_BYTES_MAX {
+        filled.rows.unit = self.unit();
+        while filled.records < max_rows && filled.bytes < BATCH_BYTES_MAX && self.enter_block()? {
+            let before = self.chunks.offset();
             self.take_lines(&mut filled, max_rows);
-            if filled.records == max_rows {
-                break;
+            if filled.records < max_rows && !self.is_behind_block() {
+                let place = self.place();
+                match self.chunks.next()? {
+                    Some(frame) => self.take_record(&frame, place, &mut filled),
+                    None if self.blocks.is_some() => self.leave_file(),
+                    None => break,
+                }
             }
-            let Some(frame) = self.chunks.next()? else { break };
-            self.take_record(&frame, &mut filled);
+            filled.bytes += self.chunks.offset() - before;
         }
         self.number += filled.records as u64;
         Ok(filled)
@@ -163,12 +272,13 @@ impl TextReader {
 
     /// Takes the lines ahead that the decoder is quick at.
     fn take_lines(&mut self, filled: &mut Filled, max_rows: usize) {
+        let place = self.place();
         let (ahead, start) = self.chunks.ahead();
         let ends = &mut self.line_ends;
         ends.clear();
         self.decoder.decode_lines(ahead, max_rows - filled.records, ends);
         let Some(length) = ends.last().copied() else { return };
-        filled.rows.begin(self.chunks.chunk(), start, self.line);
+        filled.rows.begin(self.chunks.chunk(), start, place);
         filled.rows.ends.extend_from_slice(ends);
         filled.records += ends.len();
         self.line += ends.len() as u64;
@@ -176,8 +286,7 @@ impl TextReader {
     }
 
     /// Takes a record that is cut out, whatever it is like.
-    fn take_record(&mut self, frame: &Frame, filled: &mut Filled) {
-        let line = self.line;
+    fn take_record(&mut self, frame: &Frame, place: u64, filled: &mut Filled) {
         let (payload, outcome) = match frame {
             Frame::Record { range, lines } => {
                 self.line += lines;
@@ -189,7 +298,7 @@ impl TextReader {
             }
             Frame::TooLong { head, lines } => {
                 self.line += lines;
-                let limit = self.record_bytes_max;
+                let limit = self.file.limits.record_bytes_max;
                 let kept = head.len();
                 let reason = format!("longer than {limit} bytes; its first {kept} bytes are kept");
                 (head.as_slice(), Err(reason))
@@ -199,12 +308,12 @@ impl TextReader {
         match (outcome, frame) {
             (Err(reason), _) => filled.dead_letters.push(DeadLetter::new(
                 self.split.clone(),
-                SourceRecord::new(position(line), payload),
+                SourceRecord::new(filled.rows.unit.position(place), payload),
                 reason,
             )),
             (Ok(()), Frame::Record { range, .. }) => {
                 let bytes = range.start..self.chunks.position();
-                filled.rows.add(self.chunks.chunk(), bytes, line);
+                filled.rows.add(self.chunks.chunk(), bytes, place);
             }
             (Ok(()), Frame::TooLong { .. }) => {}
         }
@@ -215,13 +324,15 @@ impl TextReader {
 #[derive(Default)]
 struct Filled {
     records: usize,
+    /// Of the file.
+    bytes: u64,
     dead_letters: Vec<DeadLetter>,
     rows: TextRecords,
 }
 
 impl SplitReader for TextReader {
     fn read(&mut self, max_rows: usize) -> Result<Read> {
-        let filled = self.fill(max_rows).map_err(|error| error.at(self.path.display()))?;
+        let filled = self.fill(max_rows).map_err(|error| error.at(self.file.path.display()))?;
         if filled.records == 0 && max_rows > 0 {
             return Ok(Read::End);
         }
@@ -235,21 +346,49 @@ impl SplitReader for TextReader {
     }
 
     fn offset(&self) -> Offset {
-        Offset(if self.compressed {
-            self.number.to_string()
-        } else {
-            format!("{}:{}", self.chunks.offset(), self.line)
+        let byte = self.chunks.offset();
+        Offset(match &self.blocks {
+            Some(blocks) => format!("{}/{}", blocks.next(byte), blocks.block_bytes),
+            None if self.compressed => self.number.to_string(),
+            None => format!("{byte}:{}", self.line),
         })
     }
 
     fn progress(&self) -> Option<(u64, u64)> {
+        let size = self.file.size;
+        if let Some(blocks) = &self.blocks {
+            return Some(blocks.progress(blocks.next(self.chunks.offset()), size));
+        }
         let read = if self.compressed {
-            self.bytes_read.load(Ordering::Relaxed)
+            self.file.bytes_read.load(Ordering::Relaxed)
         } else {
             self.chunks.offset()
         };
-        Some((read.min(self.size), self.size))
+        Some((read.min(size), size))
     }
+}
+
+/// The records of the block from `start` to `end`, from the first one that begins in it or behind it; `None`
+/// where the file ends before.
+fn first_of_block(
+    file: &mut TextFile,
+    starts: &Starts,
+    start: u64,
+    end: u64,
+) -> Result<Option<Chunks>> {
+    // The file may have grown.
+    file.size = std::fs::metadata(&file.path).map_or(file.size, |facts| facts.len());
+    if start >= file.size {
+        return Ok(None);
+    }
+    if let Framing::Csv { .. } = file.framing {
+        let first = starts.find(start, |from| file.chunks(from, start))?;
+        return file.chunks(first, end.max(first)).map(Some);
+    }
+    // Behind the line end in front of the block, or the first one within.
+    let mut chunks = file.chunks(start - 1, end)?;
+    chunks.pass_line()?;
+    Ok(Some(chunks))
 }
 
 /// The next record's bytes (the start of them where it is too long).
@@ -276,63 +415,20 @@ fn bad_offset(offset: &Offset) -> Error {
     Error::corrupt(format!("'{offset}' is no offset of this file: was its name given to another?"))
 }
 
-fn parse_number(offset: &Offset) -> Result<u64> {
-    offset.0.parse().map_err(|_| bad_offset(offset))
+/// A lane's place at an offset of it.
+fn restored(lane: Lane, offset: &Offset) -> Result<Blocks> {
+    let (byte, block_bytes) = pair(offset, Some('/'))?;
+    Blocks::at(lane, block_bytes, byte).ok_or_else(|| bad_offset(offset))
 }
 
-fn parse_position(offset: &Offset) -> Result<(u64, u64)> {
-    let (byte, line) = offset.0.split_once(':').ok_or_else(|| bad_offset(offset))?;
-    match (byte.parse(), line.parse()) {
-        (Ok(byte), Ok(line)) => Ok((byte, line)),
+/// The number of an offset, and that behind `mark` where there is one.
+fn pair(offset: &Offset, mark: Option<char>) -> Result<(u64, u64)> {
+    let (first, second) = match mark {
+        Some(mark) => offset.0.split_once(mark).ok_or_else(|| bad_offset(offset))?,
+        None => (offset.0.as_str(), "0"),
+    };
+    match (first.parse(), second.parse()) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
         _ => Err(bad_offset(offset)),
-    }
-}
-
-/// How a file is compressed, by its extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    Gzip,
-    Zstd,
-}
-
-fn compression(path: &Path) -> Option<Compression> {
-    match path.extension()?.to_str()? {
-        "gz" => Some(Compression::Gzip),
-        "zst" => Some(Compression::Zstd),
-        _ => None,
-    }
-}
-
-/// The file's content from `byte` on, and the file's size.
-fn open_file(
-    path: &Path,
-    byte: u64,
-    bytes_read: &Arc<AtomicU64>,
-) -> Result<(Box<dyn std::io::Read + Send>, u64)> {
-    let failed = |error: std::io::Error| Error::external("cannot be opened").caused_by(error);
-    let mut file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    if byte > 0 {
-        file.seek(SeekFrom::Start(byte)).map_err(failed)?;
-    }
-    let counted = Counted { file, bytes_read: bytes_read.clone() };
-    Ok(match compression(path) {
-        Some(Compression::Gzip) => (Box::new(flate2::read::MultiGzDecoder::new(counted)), size),
-        Some(Compression::Zstd) => (Box::new(zstd::Decoder::new(counted).map_err(failed)?), size),
-        None => (Box::new(counted.file), size),
-    })
-}
-
-/// Counts what is read of a compressed file.
-struct Counted {
-    file: File,
-    bytes_read: Arc<AtomicU64>,
-}
-
-impl std::io::Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.bytes_read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
     }
 }

@@ -6,6 +6,7 @@ use arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
     StringViewArray, StructArray, TimestampMicrosecondArray,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema, SchemaRef, TimeUnit};
 use proptest::collection::vec;
 use proptest::option;
@@ -98,6 +99,7 @@ pub(crate) fn encode_all(encoder: &mut dyn Encoder, rows: &RecordBatch) -> Vec<V
 }
 
 /// Bad payloads among good ones change nothing about the good ones, and each is a row or a reason.
+/// What each is, a decoder says that has seen none before: it expects nothing of a payload.
 pub(crate) fn check_counts(fresh: &dyn Fn() -> Box<dyn Decoder>, payloads: &[Vec<u8>]) {
     let mut together = fresh();
     let mut good = Vec::new();
@@ -105,12 +107,54 @@ pub(crate) fn check_counts(fresh: &dyn Fn() -> Box<dyn Decoder>, payloads: &[Vec
         let before = together.len();
         let outcome = together.decode(payload);
         assert_eq!(together.len() - before, usize::from(outcome.is_ok()));
-        let alone = fresh().decode(payload);
-        assert_eq!(outcome, alone, "a payload's neighbours do not matter");
+        let mut alone = fresh();
+        assert_eq!(outcome, alone.decode(payload), "a payload's neighbours do not matter");
         if outcome.is_ok() {
-            good.push(payload.as_slice());
+            good.push(alone.finish().unwrap());
         }
     }
-    let expected = decode_all(fresh().as_mut(), good);
-    assert_eq!(together.finish().unwrap(), expected);
+    let rows = together.finish().unwrap();
+    assert_eq!(rows, concat_batches(&rows.schema(), &good).unwrap());
+}
+
+/// The same of the lines of a file: which of them are taken at once is nothing that anyone notices.
+pub(crate) fn check_lines(fresh: &dyn Fn() -> Box<dyn Decoder>, text: &[u8], max: usize) {
+    let (mut together, mut good) = (fresh(), Vec::new());
+    let (mut at, mut rows) = (0, 0);
+    while at < text.len() {
+        let mut ends = Vec::new();
+        together.decode_lines(&text[at..], max, &mut ends);
+        assert!(ends.len() <= max);
+        let mut start = at;
+        for end in &ends {
+            let line = &text[start..at + *end as usize];
+            let mut alone = fresh();
+            alone.decode(without_line_end(line)).unwrap();
+            good.push(alone.finish().unwrap());
+            start = at + *end as usize;
+        }
+        at = start;
+        rows += ends.len();
+        assert_eq!(together.len(), rows);
+        let Some(length) = text[at..].iter().position(|byte| *byte == b'\n') else { break };
+        let line = without_line_end(&text[at..=at + length]);
+        at += length + 1;
+        if line.is_empty() {
+            continue;
+        }
+        let (outcome, mut alone) = (together.decode(line), fresh());
+        assert_eq!(outcome, alone.decode(line));
+        if outcome.is_ok() {
+            rows += 1;
+            good.push(alone.finish().unwrap());
+        }
+    }
+    let rows = together.finish().unwrap();
+    assert_eq!(rows, concat_batches(&rows.schema(), &good).unwrap());
+}
+
+fn without_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap();
+    assert!(!line.contains(&b'\n'), "one line is one record");
+    line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -29,7 +29,7 @@ const POWERS: [u64; DIGITS_MAX + 1] = {
 };
 
 /// The eight bytes at `at`, the first the lowest; zeros behind the end.
-#[inline]
+#[inline(always)]
 pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         Some(word) => u64::from_le_bytes(*word),
@@ -44,7 +44,7 @@ fn last_word(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The high bits of bytes above 9: exact up to and including the lowest of them.
-#[inline]
+#[inline(always)]
 fn above_nine(digits: u64) -> u64 {
     const TO_HIGH: u64 = 0x7676_7676_7676_7676;
     (digits.wrapping_add(TO_HIGH) | digits) & HIGHS
@@ -52,7 +52,7 @@ fn above_nine(digits: u64) -> u64 {
 
 /// How many digits a word begins with, and their number (D. Lemire, "Quickly parsing eight digits",
 /// 2018, for the three multiplications).
-#[inline]
+#[inline(always)]
 fn eight_digits(word: u64) -> (u64, usize) {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     let digits = word ^ ZEROS;
@@ -66,7 +66,7 @@ fn eight_digits(word: u64) -> (u64, usize) {
 
 /// The number of the digits at `at` and how many there are; more than [`DIGITS_MAX`] are not counted
 /// to their end, and the number is none.
-#[inline]
+#[inline(always)]
 fn digits(bytes: &[u8], at: usize) -> (u64, usize) {
     let (value, count) = eight_digits(word(bytes, at));
     if count < 8 { (value, count) } else { more_digits(value, bytes, at) }
@@ -88,7 +88,7 @@ fn more_digits(first: u64, bytes: &[u8], at: usize) -> (u64, usize) {
 
 /// Whether a minus sign stands at `at`, the number of the digits behind it, where they begin and how
 /// many there are: at least one, at most [`DIGITS_MAX`]. `ZEROS` in front are none of JSON's numbers.
-#[inline]
+#[inline(always)]
 fn signed<const ZEROS: bool>(bytes: &[u8], at: usize) -> Option<(bool, u64, usize, usize)> {
     let negative = bytes.get(at) == Some(&b'-');
     let start = at + usize::from(negative);
@@ -98,7 +98,7 @@ fn signed<const ZEROS: bool>(bytes: &[u8], at: usize) -> Option<(bool, u64, usiz
 }
 
 /// The integer of at most 18 digits at `at`, and where it ends. With `ZEROS` it may begin with some.
-#[inline]
+#[inline(always)]
 pub(crate) fn integer<const ZEROS: bool>(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     let (negative, value, start, count) = signed::<ZEROS>(bytes, at)?;
     let value = value as i64;
@@ -107,7 +107,7 @@ pub(crate) fn integer<const ZEROS: bool>(bytes: &[u8], at: usize) -> Option<(i64
 
 /// The decimal number at `at` as the nearest float, where one division makes it, and where it ends.
 /// With `ZEROS` it may begin with some. An exponent is left for the caller to stumble over.
-#[inline]
+#[inline(always)]
 pub(crate) fn float<const ZEROS: bool>(bytes: &[u8], at: usize) -> Option<(f64, usize)> {
     let (negative, mut mantissa, start, count) = signed::<ZEROS>(bytes, at)?;
     let (mut end, mut scale) = (start + count, 0);
@@ -173,7 +173,7 @@ pub(crate) fn timestamp(
 }
 
 /// The second of the day of `10:15:00`.
-#[inline]
+#[inline(always)]
 fn second_of_day(word: u64) -> Option<i64> {
     const MIDNIGHT: u64 = u64::from_le_bytes(*b"00:00:00");
     const COLONS: u64 = 0x0000_ff00_00ff_0000;
@@ -187,7 +187,7 @@ fn second_of_day(word: u64) -> Option<i64> {
 }
 
 /// A fraction of a second of `count` digits in `unit`; finer digits are cut off.
-#[inline]
+#[inline(always)]
 fn scaled(fraction: u64, count: usize, unit: TimeUnit) -> i64 {
     let digits = match unit {
         TimeUnit::Second => 0,

@@ -75,6 +75,10 @@ impl Source for InterceptedSource {
         self.source.splits()
     }
 
+    fn splits_again(&self, known: &[SplitId]) -> Result<Vec<SplitId>> {
+        self.source.splits_again(known)
+    }
+
     fn open(
         &self,
         split: &SplitId,

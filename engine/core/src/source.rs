@@ -52,7 +52,7 @@ impl fmt::Display for Offset {
 
 /// A replayable input: an ordered set of splits.
 ///
-/// The engine calls [`Source::splits`] when a job starts, spreads the splits over its shards and
+/// The engine calls [`Source::splits`] (or [`Source::splits_again`]) when a job starts, spreads the splits over its shards and
 /// opens a reader for each on the shard that owns it. While the job runs it asks an unbounded source
 /// again from time to time, off the shards' threads, and opens what is new.
 pub trait Source: Send + Sync {
@@ -66,6 +66,14 @@ pub trait Source: Send + Sync {
     /// runs, an error of kind [`Transient`](crate::ErrorKind::Transient) means that it could not be
     /// found out this time; any other ends the job.
     fn splits(&self) -> Result<Vec<SplitId>>;
+
+    /// As [`Source::splits`], for a job that goes on from a checkpoint with offsets of the splits
+    /// `known`: what is read in several splits must be cut as it was then. By default splits do not
+    /// depend on it.
+    fn splits_again(&self, known: &[SplitId]) -> Result<Vec<SplitId>> {
+        let _ = known;
+        self.splits()
+    }
 
     /// A reader of `split` that starts at `from`, or at the source's own start where it is `None`.
     ///

@@ -172,9 +172,14 @@ impl Builder<'_> {
         for node in self.graph.nodes() {
             let mut of_node = vec![Vec::new(); shards];
             if let NodeKind::Source(source) = &node.kind {
-                let found = source.source.splits().map_err(|error| error.at(&node.name))?;
-                let mut splits: BTreeSet<SplitId> = found.into_iter().collect();
                 let restored = self.restored_splits(&node.name);
+                let known: Vec<SplitId> = restored.keys().cloned().collect();
+                let found = match known.is_empty() {
+                    true => source.source.splits(),
+                    false => source.source.splits_again(&known),
+                };
+                let found = found.map_err(|error| error.at(&node.name))?;
+                let mut splits: BTreeSet<SplitId> = found.into_iter().collect();
                 self.check_splits(&node.name, source, &splits, &restored)?;
                 splits
                     .extend(restored.into_iter().filter(|(_, s)| s.ended).map(|(split, _)| split));

@@ -1,5 +1,6 @@
 //! Files in and out, as the engine drives them.
 
+mod lanes;
 mod schema_evolution;
 mod sink;
 mod source;

@@ -16,11 +16,11 @@ use tidemill_core::table::{ConnectorFactory, TableSpec};
 use super::*;
 use crate::{FileSource, FilesFactory, FormattedFiles};
 
-fn numbers() -> SchemaRef {
+pub(super) fn numbers() -> SchemaRef {
     schema(&[("n", DataType::Int64), ("s", DataType::Utf8View)])
 }
 
-fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+pub(super) fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
@@ -35,7 +35,7 @@ fn csv(content: &[u8], chunk: usize, max_rows: usize) -> Everything {
 }
 
 /// Lines of a CSV file: good, bad, quoted over lines, blank; unix and Windows ends.
-fn csv_file() -> impl Strategy<Value = String> {
+pub(super) fn csv_file() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         "[0-9]{1,5},[a-z]{0,30}",
         "[0-9]{1,5},\"[a-z\n,]{0,10}(\"\")?[a-z]{0,3}\"",
@@ -54,7 +54,7 @@ fn csv_file() -> impl Strategy<Value = String> {
     })
 }
 
-fn gzip(content: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()

@@ -12,7 +12,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Decoder;
-use crate::testing::{check_counts, decode_all, encode_all, micros, scalar_rows, schema};
+use crate::testing::{
+    check_counts, check_lines, decode_all, encode_all, micros, scalar_rows, schema,
+};
 
 fn decoder(schema: &SchemaRef) -> Box<dyn Decoder> {
     Box::new(CsvFormat::default().decoder(schema.clone()).unwrap())
@@ -73,6 +75,38 @@ proptest! {
     }
 
     #[test]
+    fn lines_are_read_as_if_they_had_been_cut_out_before(
+        lines in prop::collection::vec((
+            "(-?[0-9]{0,20}|[0-9]{1,3}|\\+5|007| 7 |x|\"8\"|NULL)",
+            "([0-9]{1,3}\\.[0-9]{2}|-?[0-9]{0,17}\\.?[0-9]{0,18}|1e3|NaN|\\.|NULL|)",
+            "(2013-01-0[1-9] 10:00:[0-6][0-9](\\.[0-9]{1,7})?Z?|2013-01-01|\"2013-01-01 10:00:00\"|)",
+            "([a-z]{0,15}|é|\"a,b\"|5\" pipe|\r|NULL|\u{fe})",
+            "(,x)?",
+            "(\n|\n|\n|\r\n|\r\r\n|\n\n)",
+        ), 1..20),
+        delimiter in prop::sample::select(b",;|\t.- ".to_vec()),
+        null in prop::sample::select(vec!["", "NULL", "7"]),
+        last in 0usize..4,
+        max in 1usize..30,
+    ) {
+        let mut fields = vec![
+            ("n", DataType::Int64), ("x", DataType::Float64), ("t", micros()), ("s", DataType::Utf8View),
+        ];
+        fields.rotate_left(last);
+        let columns = schema(&fields);
+        let mut text = String::new();
+        for (n, x, t, s, more, end) in &lines {
+            let mut fields = [n.as_str(), x, t, s];
+            fields.rotate_left(last);
+            text += &fields.join(&char::from(delimiter).to_string());
+            text += &more.replace(',', &char::from(delimiter).to_string());
+            text += end;
+        }
+        let format = CsvFormat { delimiter, null_literal: null.to_owned(), ..CsvFormat::default() };
+        check_lines(&|| Box::new(format.decoder(columns.clone()).unwrap()), text.as_bytes(), max);
+    }
+
+    #[test]
     fn garbage_never_panics(
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 1..10)
     ) {
@@ -91,6 +125,19 @@ fn empty_fields_are_null_and_quoted_ones_are_empty_strings() {
     assert_eq!(a, [None, Some(""), Some(" x ")]);
     assert_eq!(n, [None, None, Some(7)]);
     assert_eq!(b, [None, Some("x"), Some("a \"b\", c")]);
+}
+
+#[test]
+fn lines_without_quotes_are_taken_at_once() {
+    let columns = [("n", DataType::Int64), ("x", DataType::Float64), ("s", DataType::Utf8View)];
+    let mut decoder = CsvFormat::default().decoder(schema(&columns)).unwrap();
+    let text = (0..1_000).map(|n| format!("{n},{n}.25,row {n}\r\n")).collect::<String>();
+    let mut ends = Vec::new();
+    decoder.decode_lines(text.as_bytes(), 10_000, &mut ends);
+    assert_eq!((ends.len(), ends.last()), (1_000, Some(&(text.len() as u32))));
+    let rows = decoder.finish().unwrap();
+    assert_eq!(rows.column(1).as_primitive::<Float64Type>().value(999), 999.25);
+    assert_eq!(rows.column(2).as_string_view().value(999), "row 999");
 }
 
 #[test]

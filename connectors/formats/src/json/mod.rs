@@ -12,6 +12,8 @@ mod map;
 mod scan;
 mod shape;
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod tests;
 
 use arrow::datatypes::{SchemaRef, TimeUnit};
