@@ -1,4 +1,4 @@
-"""The checksum of what Tidemill wrote: `expected.py FOLDER`, the folder of `../check.sql`'s results."""
+"""The checksum of what Tidemill wrote: `expected.py FOLDER …`, a folder of Parquet files for each table of results."""
 
 import glob
 import json
@@ -8,11 +8,27 @@ import polars
 
 from results import checksum
 
-files = glob.glob(f"{sys.argv[1]}/**/*.csv", recursive=True)
-names = ["end", "key", "n", "low", "high", "total", "mean"]
-parts = [polars.read_csv(file, has_header=False, new_columns=names, infer_schema_length=None) for file in files]
-found = polars.concat([part for part in parts if part.height], how="vertical_relaxed")
-ends = found["end"].str.to_datetime(time_unit="us").dt.epoch("us").to_numpy()
-exact = [found[name].to_numpy() for name in ("key", "n")]
-floats = [found[name].cast(polars.Float64).to_numpy() for name in ("low", "high", "total", "mean")]
-print(json.dumps(checksum(ends, *exact, *floats)))
+
+def column(values):
+    if values.dtype == polars.Datetime:
+        return values.dt.epoch("us").to_numpy()
+    if values.dtype.is_decimal():
+        return values.to_physical().cast(polars.Int64).to_numpy()
+    return values.to_numpy()
+
+
+def table(folder):
+    parts = [polars.read_parquet(file) for file in glob.glob(f"{folder}/**/*.parquet", recursive=True)]
+    found = polars.concat(parts)
+    exact = [column(found[name]) for name in found.columns if name not in ("total", "mean")]
+    return checksum(exact, *(found[name].to_numpy() for name in ("total", "mean") if name in found.columns))
+
+
+def main(folders):
+    tables = [table(folder) for folder in folders]
+    together = {name: sum(table[name] for table in tables) for name in ("results", "sums", "means")}
+    exact = sum(int(table["exact"], 16) for table in tables) % 2**64
+    print(json.dumps(together | {"exact": f"{exact:016x}"}))
+
+
+main(sys.argv[1:])

@@ -18,16 +18,27 @@ def finish(x):
     return x ^ (x >> np.uint64(31))
 
 
-def checksum(end, key, count, least, greatest, total, mean):
-    """Of columns of results; `end` is the window's, in microseconds."""
-    hashes = np.zeros(len(key), np.uint64)
-    for part in (np.asarray(end, np.int64), np.asarray(key, np.int64), np.asarray(count, np.int64),
-                 np.asarray(least, np.float64), np.asarray(greatest, np.float64)):
-        hashes = mix(hashes ^ part.view(np.uint64))
+def parts(column):
+    """The 64-bit numbers that stand for a column: of texts their lengths and their first 16 bytes."""
+    if column.dtype.kind in "OUST":
+        texts = [text.encode() for text in column]
+        words = np.array([text[:16].ljust(16, b"\0") for text in texts], "S16")
+        # numpy takes zeros away from the end of an element, but they are still there.
+        words = np.frombuffer(words.tobytes(), np.uint64).reshape(-1, 2)
+        return [np.array([len(text) for text in texts], np.uint64), words[:, 0], words[:, 1]]
+    return [column.astype(np.float64 if column.dtype.kind == "f" else np.int64).view(np.uint64)]
+
+
+def checksum(exact, total=None, mean=None):
+    """Of columns of results; of those in `exact`, times are in microseconds."""
+    hashes = np.zeros(len(exact[0]), np.uint64)
+    for column in exact:
+        for part in parts(np.asarray(column)):
+            hashes = mix(hashes ^ part)
     weights = 0.5 + (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53
     return {
-        "results": len(key),
+        "results": len(hashes),
         "exact": f"{int(hashes.sum(dtype=np.uint64)):016x}",
-        "sums": float((weights * total).sum()),
-        "means": float((weights * mean).sum()),
+        "sums": 0.0 if total is None else float((weights * total).sum()),
+        "means": 0.0 if mean is None else float((weights * mean).sum()),
     }

@@ -1,17 +1,19 @@
 """The rows of `tidemill bench`, made again for peers that are other programs.
 
-    rows.py ROWS KEYS|zipf:KEYS:EXPONENT FOLDER [csv|json]
+    rows.py [--text-keys] [--millis] [--write csv|json] ROWS KEYS|zipf:KEYS:EXPONENT FOLDER
 
-Writes `key.i64`, `ts.i64` (microseconds) and `value.f64`, little-endian, a column each, and `rows.csv`, from which
-Tidemill computes the results that all must agree with. For a workload of text, values are rounded to hundredths, as
-in `tidemill bench`, and the rows are in `rows.csv` or `rows.json` besides.
+Writes a column each, little-endian: `key.i64`, `ts.i64` (microseconds) and `value.f64`. Keys that are text are in
+`key.bytes`, one after the other, and `key.i64` says where each ends. `rows.parquet` has the same, from which Tidemill
+computes the results that all must agree with. With `--millis`, times are whole milliseconds, for a peer that knows no
+others. With `--write`, values are rounded to hundredths, as in `tidemill bench`, and the rows are in `rows.csv` or
+`rows.json` besides.
 
 The recipe is that of `connectors/generator/src/workload.rs`: a row every 10 µs, held back by less than a second; every
-column is a function of seed and row number, by SplitMix64.
+column is a function of seed and row number, by SplitMix64. So fewer rows are the first ones of more.
 """
 
+import argparse
 import pathlib
-import sys
 
 import numpy as np
 import polars
@@ -22,6 +24,7 @@ GAMMA = 0x9E3779B97F4A7C15
 SEED = 1
 STEP_US = 10
 DISORDER_US = 1_000_000
+KEY_BYTES = 16
 
 
 def bits(stream, count):
@@ -54,21 +57,40 @@ def keys(text, count):
     return np.minimum(ranks, int(number) - 1).astype(np.int64)
 
 
-def main(count, key_text, folder, text=None):
-    folder = pathlib.Path(folder)
-    count = int(count)
-    times = np.arange(count, dtype=np.int64) * STEP_US - below(bits(1, count), DISORDER_US)
-    values = unit(bits(2, count)) * 100.0
-    if text:
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--text-keys", action="store_true")
+    options.add_argument("--millis", action="store_true")
+    options.add_argument("--write", choices=["csv", "json"])
+    options.add_argument("rows", type=int)
+    options.add_argument("keys")
+    options.add_argument("folder", type=pathlib.Path)
+    chosen = options.parse_args()
+    folder = chosen.folder
+
+    times = np.arange(chosen.rows, dtype=np.int64) * STEP_US - below(bits(1, chosen.rows), DISORDER_US)
+    if chosen.millis:
+        times = times // 1_000 * 1_000
+    values = unit(bits(2, chosen.rows)) * 100.0
+    if chosen.write:
         values = np.floor(values * 100.0 + 0.5) / 100.0
-    columns = {"key": keys(key_text, count), "ts": times, "value": values}
-    for name, column in columns.items():
-        column.tofile(folder / f"{name}.{'f64' if name == 'value' else 'i64'}")
-    rows = polars.DataFrame(columns).with_columns(polars.col("ts").cast(polars.Datetime("us")))
-    rows.write_csv(folder / "rows.csv", include_header=False, datetime_format="%Y-%m-%d %H:%M:%S%.6f")
-    if text == "json":
-        written = polars.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
-        rows.with_columns(written).write_ndjson(folder / "rows.json")
+    numbers = keys(chosen.keys, chosen.rows)
+    rows = polars.DataFrame({"key": numbers, "ts": times, "value": values})
+    rows = rows.with_columns(polars.col("ts").cast(polars.Datetime("us")))
+    if chosen.text_keys:
+        text = polars.format("customer{}", polars.col("key").cast(polars.String).str.zfill(8))
+        rows = rows.with_columns(text.alias("key"))
+        (folder / "key.bytes").write_bytes("".join(rows["key"]).encode())
+        numbers = np.arange(1, chosen.rows + 1, dtype=np.int64) * KEY_BYTES
+    numbers.tofile(folder / "key.i64")
+    times.tofile(folder / "ts.i64")
+    values.tofile(folder / "value.f64")
+    rows.write_parquet(folder / "rows.parquet")
+    time_format = "%Y-%m-%d %H:%M:%S%.6f"
+    if chosen.write == "csv":
+        rows.write_csv(folder / "rows.csv", include_header=False, datetime_format=time_format)
+    elif chosen.write == "json":
+        rows.with_columns(polars.col("ts").dt.strftime(time_format)).write_ndjson(folder / "rows.json")
 
 
-main(*sys.argv[1:])
+main()
