@@ -1,4 +1,4 @@
--- The job of benches/peers/run, as Tidemill and Flink get it: `run` puts words of its own where a `$` stands.
+-- The job of benches/peers/run, as Tidemill and Flink get it: `run` fills in what begins with a dollar sign.
 CREATE TABLE events (
   `key` $key_type, ts $time_type, `value` DOUBLE,
   WATERMARK FOR ts AS ts - INTERVAL '1.001' SECOND

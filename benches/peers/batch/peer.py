@@ -87,7 +87,7 @@ def polars_query(rows, t):
         return hops.group_by(((col("s") + col("later") + 1) * SLICE_US).alias("end"), "key").agg(col("n").sum())
     ordered = rows.sort("key", t)
     apart = (t.diff() > WINDOW_US) | (col("key") != col("key").shift())
-    sessions = ordered.group_by("key", apart.cum_sum().alias("nth"))
+    sessions = ordered.group_by("key", apart.fill_null(False).cum_sum().alias("nth"))
     return sessions.agg((t.max() + WINDOW_US).alias("end"), *totals)
 
 

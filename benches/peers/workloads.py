@@ -1,0 +1,120 @@
+"""What is measured: the rows, the job, and what its results add up to.
+
+Invariant: all peers of a workload are given the rows that `tidemill bench` makes for it, or the first of them.
+"""
+
+import dataclasses
+import json
+import pathlib
+import string
+
+from tools import HERE, PYTHON, TIDEMILL, command
+
+# Flink needs half a minute for what takes the others a second, so it is given the first fifth of the rows: a rate is that of
+# the rows that were read.
+FLINK_SHARE = 5
+
+WINDOWS = {
+    "tumbling": "TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
+    "hopping": "HOP(TABLE events, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND)",
+    "session": "SESSION(TABLE events PARTITION BY `key`, DESCRIPTOR(ts), INTERVAL '10' SECOND)",
+}
+
+
+@dataclasses.dataclass
+class Rows:
+    """Rows in a folder, and what all results over them add up to."""
+
+    folder: pathlib.Path
+    number: int
+    checksum: dict
+
+
+def totals(job, folder, tables=("results",)):
+    """What the results of a job file add up to as Tidemill computes them, which go to folders of the tables' names."""
+    file = folder / "check.sql"
+    file.write_text(job)
+    command(TIDEMILL, "run", file)
+    return json.loads(command(PYTHON, HERE / "batch" / "expected.py", *(folder / table for table in tables)))
+
+
+def files(path):
+    return f"'connector' = 'filesystem', 'path' = '{path}', 'format' = 'parquet'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """A window over the rows of `tidemill bench`; keys as batch/rows.py takes them."""
+
+    title: str
+    window: str = "tumbling"
+    keys: str = "10000"
+    text_keys: bool = False
+    source: str = "memory"
+
+    def peers(self):
+        """Who takes part, and why others do not."""
+        missing = {}
+        if self.source != "memory":
+            missing["timely"] = "it has no reader of text: files would measure a parser written for it"
+            missing["flink"] = "it is measured with rows in memory"
+        elif self.text_keys:
+            missing["timely"] = "it is written for keys that are numbers"
+        elif self.window != "tumbling":
+            missing["timely"] = "it is written for tumbling windows"
+        return [peer for peer in ("timely", "duckdb", "polars", "flink") if peer not in missing], missing
+
+    def bench(self):
+        """Arguments of `tidemill bench`."""
+        skew, keys = "uniform", self.keys
+        if keys.startswith("zipf:"):
+            _, keys, exponent = keys.split(":")
+            skew = f"zipf:{exponent}"
+        arguments = [self.window, "--keys", keys, "--skew", skew, "--source", self.source]
+        arguments += ["--key-type", "text"] if self.text_keys else []
+        return arguments + (["--one-file"] if self.source != "memory" else [])
+
+    def rows(self, folder, rows):
+        """All rows."""
+        return self._write(folder / "all", rows, 6)
+
+    def rows_for_flink(self, folder, rows):
+        """The first rows, and Flink's job: it knows times in milliseconds only."""
+        part = self._write(folder / "part", max(1, rows // FLINK_SHARE), 3)
+        source, sink = f"'connector' = 'columns', 'path' = '{part.folder}'", "'connector' = 'totals'"
+        (part.folder / "flink.sql").write_text(self._job(3, source, sink))
+        return part
+
+    def _write(self, folder, rows, digits):
+        folder.mkdir()
+        options = ["--write", self.source] if self.source != "memory" else []
+        options += ["--text-keys"] if self.text_keys else []
+        options += ["--millis"] if digits == 3 else []
+        command(PYTHON, HERE / "batch" / "rows.py", *options, rows, self.keys, folder)
+        job = self._job(digits, files(folder / "rows.parquet"), files(folder / "results"))
+        return Rows(folder, rows, totals(job, folder))
+
+    def _job(self, digits, rows, results):
+        counted_only = ", ".join(["CAST(0 AS DOUBLE)"] * 4)
+        return string.Template((HERE / "windows.sql").read_text()).substitute(
+            key_type="STRING" if self.text_keys else "BIGINT",
+            time_type=f"TIMESTAMP({digits})",
+            window=WINDOWS[self.window],
+            aggregates=counted_only if self.window == "hopping" else "MIN(`value`), MAX(`value`), SUM(`value`), AVG(`value`)",
+            rows=rows,
+            results=results,
+        )
+
+
+WORKLOADS = {
+    "w1": Windows("tumbling 10 s, 10 000 keys"),
+    "w1-1key": Windows("tumbling 10 s, 1 key", keys="1"),
+    "w1-zipf": Windows("tumbling 10 s, 10 000 keys, Zipf 1.1", keys="zipf:10000:1.1"),
+    "w1-1m": Windows("tumbling 10 s, 1 000 000 keys", keys="1000000"),
+    "w1s": Windows("tumbling 10 s, 10 000 keys of 16 bytes of text", text_keys=True),
+    "w2": Windows("hopping 10 s by 2 s, 100 000 keys, the count", "hopping", keys="100000"),
+    "w3-json": Windows("tumbling 10 s, 10 000 keys, from one file of NDJSON", source="json"),
+    "w3-csv": Windows("tumbling 10 s, 10 000 keys, from one file of CSV", source="csv"),
+    "w5": Windows("sessions, gap 10 s, 10 000 keys", "session"),
+    "w5-1m": Windows("sessions, gap 10 s, 1 000 000 keys", "session", keys="1000000"),
+}
