@@ -6,6 +6,7 @@ Invariant: all peers of a workload are given the rows that `tidemill bench` make
 import dataclasses
 import json
 import pathlib
+import re
 import string
 
 from tools import HERE, PYTHON, TIDEMILL, command
@@ -21,13 +22,16 @@ WINDOWS = {
 }
 
 
+TOTALS = "'connector' = 'totals'"
+
+
 @dataclasses.dataclass
 class Rows:
-    """Rows in a folder, and what all results over them add up to."""
+    """Rows in a folder, and what all results over them add up to where that does not depend on the clock."""
 
     folder: pathlib.Path
     number: int
-    checksum: dict
+    checksum: dict | None
 
 
 def totals(job, folder, tables=("results",)):
@@ -38,8 +42,21 @@ def totals(job, folder, tables=("results",)):
     return json.loads(command(PYTHON, HERE / "batch" / "expected.py", *(folder / table for table in tables)))
 
 
+def first(rows):
+    """How many of the rows Flink is given."""
+    return max(1, rows // FLINK_SHARE)
+
+
 def files(path):
     return f"'connector' = 'filesystem', 'path' = '{path}', 'format' = 'parquet'"
+
+
+def columns(path):
+    return f"'connector' = 'columns', 'path' = '{path}'"
+
+
+def template(name, **words):
+    return string.Template((HERE / name).read_text()).substitute(words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +81,13 @@ class Windows:
             missing["timely"] = "it is written for tumbling windows"
         return [peer for peer in ("timely", "duckdb", "polars", "flink") if peer not in missing], missing
 
-    def bench(self):
+    def bench(self, rows):
         """Arguments of `tidemill bench`."""
         skew, keys = "uniform", self.keys
         if keys.startswith("zipf:"):
             _, keys, exponent = keys.split(":")
             skew = f"zipf:{exponent}"
-        arguments = [self.window, "--keys", keys, "--skew", skew, "--source", self.source]
+        arguments = [self.window, "--rows", rows, "--keys", keys, "--skew", skew, "--source", self.source]
         arguments += ["--key-type", "text"] if self.text_keys else []
         return arguments + (["--one-file"] if self.source != "memory" else [])
 
@@ -80,9 +97,8 @@ class Windows:
 
     def rows_for_flink(self, folder, rows):
         """The first rows, and Flink's job: it knows times in milliseconds only."""
-        part = self._write(folder / "part", max(1, rows // FLINK_SHARE), 3)
-        source, sink = f"'connector' = 'columns', 'path' = '{part.folder}'", "'connector' = 'totals'"
-        (part.folder / "flink.sql").write_text(self._job(3, source, sink))
+        part = self._write(folder / "part", first(rows), 3)
+        (part.folder / "flink.sql").write_text(self._job(3, columns(part.folder), TOTALS))
         return part
 
     def _write(self, folder, rows, digits):
@@ -96,7 +112,8 @@ class Windows:
 
     def _job(self, digits, rows, results):
         counted_only = ", ".join(["CAST(0 AS DOUBLE)"] * 4)
-        return string.Template((HERE / "windows.sql").read_text()).substitute(
+        return template(
+            "windows.sql",
             key_type="STRING" if self.text_keys else "BIGINT",
             time_type=f"TIMESTAMP({digits})",
             window=WINDOWS[self.window],
@@ -104,6 +121,48 @@ class Windows:
             rows=rows,
             results=results,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Nexmark:
+    """A query of ../nexmark over the first of its events."""
+
+    query: str
+    repeatable: bool = True
+
+    @property
+    def title(self):
+        """What it is, by the first line of its file."""
+        return re.match(r"-- (.*)", self._text()).group(1)
+
+    def peers(self):
+        return ["flink"], dict.fromkeys(("timely", "duckdb", "polars"), "it is measured with one window over rows")
+
+    def bench(self, rows):
+        return [f"nexmark:{self.query}", "--rows", first(rows)]
+
+    def rows_for_flink(self, folder, rows):
+        """Events that Tidemill generates, and Flink's job, which is Tidemill's but for the connectors."""
+        made, events = folder / "made", first(rows)
+        (folder / "events.sql").write_text(template("nexmark-events.sql", events=events, columns=files(made)))
+        command(TIDEMILL, "run", folder / "events.sql", "--parallelism", 1)
+        part = folder / "part"
+        part.mkdir()
+        command(PYTHON, HERE / "batch" / "columns.py", made, part)
+        (part / "flink.sql").write_text(self._job(columns(part), lambda table: TOTALS))
+        if not self.repeatable:
+            return Rows(part, events, None)
+        source = f"'connector' = 'nexmark', 'first-event.rate' = '100000', 'next-event.rate' = '100000', 'events.num' = '{events}'"
+        tables = re.findall(r"CREATE TABLE (nexmark_\w+)", self._text())
+        return Rows(part, events, totals(self._job(source, lambda table: files(part / table)), part, tables))
+
+    def _text(self):
+        return (HERE.parent / "nexmark" / f"{self.query}.sql").read_text()
+
+    def _job(self, events, results):
+        job = re.sub(r"WITH \(\s*'connector' = 'nexmark',[^)]*\)", f"WITH ({events})", self._text())
+        table = r"(CREATE TABLE (nexmark_\w+) [^;]*WITH )\('connector' = 'blackhole'\)"
+        return re.sub(table, lambda found: f"{found[1]}({results(found[2])})", job)
 
 
 WORKLOADS = {
@@ -117,4 +176,6 @@ WORKLOADS = {
     "w3-csv": Windows("tumbling 10 s, 10 000 keys, from one file of CSV", source="csv"),
     "w5": Windows("sessions, gap 10 s, 10 000 keys", "session"),
     "w5-1m": Windows("sessions, gap 10 s, 1 000 000 keys", "session", keys="1000000"),
+    **{f"w4-{query}": Nexmark(query) for query in ("q0", "q1", "q2", "q5", "q7", "q8", "q11")},
+    "w4-q12": Nexmark("q12", repeatable=False),
 }
