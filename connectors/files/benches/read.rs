@@ -2,7 +2,7 @@
 //!
 //! The lines are those of `tidemill bench tumbling --source ndjson|csv`, and of events with text and a
 //! nested row. Each file is in the page cache, and is read as the engine reads it: batch by batch, each
-//! dropped before the next.
+//! dropped before the next; and each both cut into lanes and as one split.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tidemill_core::source::{Read, Source};
+use tidemill_core::source::{Read, Source, SplitId};
 use tidemill_core::testing;
 use tidemill_core::time::VirtualClock;
 use tidemill_files::{FileSource, FormattedFiles};
@@ -90,12 +90,21 @@ fn write(folder: &Path, name: &str, line: fn(usize) -> String) -> PathBuf {
     path
 }
 
-/// Reads all splits one after the other, and counts rows.
-fn read(source: &FormattedFiles) -> usize {
+/// The splits that a file is cut into, or the file as one where a checkpoint knew it so.
+fn splits(source: &FormattedFiles, uncut: Option<&SplitId>) -> Vec<SplitId> {
+    let splits = match uncut {
+        Some(file) => source.splits_again(std::slice::from_ref(file)),
+        None => source.splits(),
+    };
+    splits.expect("the file is there")
+}
+
+/// Reads splits one after the other, and counts rows.
+fn read(source: &FormattedFiles, splits: &[SplitId]) -> usize {
     let context = testing::reader_context(Arc::new(VirtualClock::default()));
     let mut rows = 0;
-    for split in source.splits().expect("the file is there") {
-        let mut reader = source.open(&split, None, &context).expect("the file is there");
+    for split in splits {
+        let mut reader = source.open(split, None, &context).expect("the file is there");
         while let Read::Batch(batch) = reader.read(BATCH_ROWS).expect("the file is there") {
             rows += black_box(batch).rows.num_rows();
         }
@@ -107,15 +116,20 @@ fn files(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name, line| write(folder.path(), name, line);
     let sources = [
-        ("ndjson", FileSource::new(path("a.json", json_line)).json(measurements())),
-        ("csv", FileSource::new(path("a.csv", csv_line)).csv(measurements())),
-        ("ndjson, nested", FileSource::new(path("b.json", event_line)).json(events())),
+        ("ndjson", "a.json", FileSource::new(path("a.json", json_line)).json(measurements())),
+        ("csv", "a.csv", FileSource::new(path("a.csv", csv_line)).csv(measurements())),
+        ("ndjson, nested", "b.json", FileSource::new(path("b.json", event_line)).json(events())),
     ];
     let mut group = c.benchmark_group("files");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(10);
-    for (name, source) in sources {
-        assert_eq!(read(&source), ROWS, "{name}");
-        group.bench_function(name, |b| b.iter(|| read(&source)));
+    for (name, file, source) in sources {
+        let file = SplitId::new(folder.path().join(file).to_string_lossy());
+        for (form, uncut) in [("cut", None), ("uncut", Some(&file))] {
+            assert_eq!(read(&source, &splits(&source, uncut)), ROWS, "{name}");
+            group.bench_function(format!("{name}, {form}"), |b| {
+                b.iter(|| read(&source, &splits(&source, uncut)));
+            });
+        }
     }
 }
 

@@ -115,9 +115,9 @@ impl Chunks {
         (&ahead[..ahead.len().min(bytes_max)], self.at)
     }
 
-    /// Passes over the rest of the line.
-    pub(crate) fn pass_line(&mut self) -> Result<()> {
-        loop {
+    /// Passes over the rest of the line, unless that goes beyond `until`: then over no less than what lies before.
+    pub(crate) fn pass_line(&mut self, until: u64) -> Result<()> {
+        while self.offset < until {
             let ahead = &self.chunk[self.at..];
             if let Some(end) = memchr(b'\n', ahead) {
                 self.consume(end + 1);
@@ -129,20 +129,27 @@ impl Chunks {
             }
             self.fill()?;
         }
+        Ok(())
     }
 
-    /// Passes over all records that begin before `byte`.
-    pub(crate) fn pass_to(&mut self, byte: u64) -> Result<()> {
+    /// Passes over all records that begin before `byte`. Returns a place from where on none begins up to
+    /// where it has come.
+    pub(crate) fn pass_to(&mut self, byte: u64) -> Result<u64> {
         self.until = byte;
+        let mut since = byte;
         while self.offset < byte {
             let plain = self.framing.plain(self.ahead().0);
-            match memrchr(b'\n', plain) {
-                Some(end) => self.consume(end + 1),
-                None if self.next()?.is_none() => break,
-                None => {}
+            if let Some(end) = memrchr(b'\n', plain) {
+                self.consume(end + 1);
+                since = byte;
+                continue;
+            }
+            since = self.offset + 1;
+            if self.next()?.is_none() {
+                break;
             }
         }
-        Ok(())
+        Ok(since)
     }
 
     /// Where in the chunk the next record begins.
@@ -198,7 +205,7 @@ impl Chunks {
         let head = rest[..limit.min(HEAD_BYTES_MAX)].to_vec();
         let lines = memchr::memchr_iter(b'\n', &rest[..limit]).count() as u64 + 1;
         self.consume(limit);
-        self.pass_line()?;
+        self.pass_line(u64::MAX)?;
         Ok(Frame::TooLong { head, lines })
     }
 

@@ -126,13 +126,15 @@ impl Blocks {
     /// is no byte of the lane.
     pub(crate) fn at(lane: Lane, block_bytes: u64, at: u64) -> Option<Self> {
         let block = at.checked_div(block_bytes)?;
+        // All places of the next round can be counted to.
+        lane.lanes.checked_add(1)?.checked_mul(block_bytes)?.checked_add(at)?;
         if block % lane.lanes != lane.number {
             return None;
         }
         let place = match at.is_multiple_of(block_bytes) {
             true if at == 0 => return Some(Self::new(lane, block_bytes)),
             true => Place::Before(at),
-            false => Place::Within(block.checked_add(1)?.checked_mul(block_bytes)?),
+            false => Place::Within((block + 1) * block_bytes),
         };
         Some(Self { lane, block_bytes, place })
     }

@@ -150,6 +150,8 @@ impl FormattedFiles {
     /// The splits, where a checkpoint has offsets of `known`. Records that cannot be found from the middle of
     /// their file are not cut.
     fn cut(&self, known: &[SplitId]) -> Result<Vec<SplitId>> {
+        // A job begins, and the files may be others than they were for the one before.
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let is_text = matches!(self.format, FileFormat::Text(_));
         let sized = |split: SplitId| {
             let path = self.location.file(&split);

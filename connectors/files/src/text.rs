@@ -125,7 +125,7 @@ impl TextReader {
             }
             _ => format.decoder(stored)?,
         };
-        starts.add(chunks.offset());
+        starts.begin(chunks.offset());
         let mut reader = Self {
             split: id.clone(),
             file,
@@ -209,7 +209,9 @@ impl TextReader {
             match blocks.place {
                 Place::Within(end) if self.chunks.offset() < end => return Ok(true),
                 Place::Within(end) => {
-                    self.starts.add(self.chunks.offset());
+                    if let Framing::Csv { .. } = self.file.framing {
+                        self.starts.add(self.chunks.offset());
+                    }
                     blocks.leave(end);
                 }
                 Place::Before(start) => {
@@ -229,15 +231,6 @@ impl TextReader {
     fn is_behind_block(&self) -> bool {
         let place = self.blocks.as_ref().map(|blocks| blocks.place);
         matches!(place, Some(Place::Within(end)) if self.chunks.offset() >= end)
-    }
-
-    /// The file has ended, and so has the block.
-    fn leave_file(&mut self) {
-        if let Some(blocks) = &mut self.blocks
-            && let Place::Within(end) = blocks.place
-        {
-            blocks.leave(end);
-        }
     }
 
     fn unit(&self) -> Unit {
@@ -260,7 +253,6 @@ impl TextReader {
                 let place = self.place();
                 match self.chunks.next()? {
                     Some(frame) => self.take_record(&frame, place, &mut filled),
-                    None if self.blocks.is_some() => self.leave_file(),
                     None => break,
                 }
             }
@@ -368,8 +360,8 @@ impl SplitReader for TextReader {
     }
 }
 
-/// The records of the block from `start` to `end`, from the first one that begins in it or behind it; `None`
-/// where the file ends before.
+/// The records of the block from `start` to `end`, from the first one that begins in it, or behind all of it;
+/// `None` where the file ends before.
 fn first_of_block(
     file: &mut TextFile,
     starts: &Starts,
@@ -385,9 +377,9 @@ fn first_of_block(
         let first = starts.find(start, |from| file.chunks(from, start))?;
         return file.chunks(first, end.max(first)).map(Some);
     }
-    // Behind the line end in front of the block, or the first one within.
+    // Behind the line end in front of the block, or the first one within; where there is none, no record begins in it.
     let mut chunks = file.chunks(start - 1, end)?;
-    chunks.pass_line()?;
+    chunks.pass_line(end)?;
     Ok(Some(chunks))
 }
 

@@ -180,6 +180,7 @@ fn a_lane_of_a_file_that_was_cut_off_is_an_error_and_so_is_a_strange_offset() {
         ("20:3", "is no offset"),
         ("4/16", "is no offset"),
         ("4/0", "is no offset"),
+        ("0/9223372036854775807", "is no offset"),
     ] {
         let error = read_split(&cut, split, Some(&Offset(offset.to_owned())), 1).err().unwrap();
         assert!(error.to_string().contains(words), "{offset}: {error}");
@@ -211,4 +212,49 @@ fn progress_of_lanes_ends_where_the_file_does() {
         size
     });
     assert_eq!(ends.sum::<u64>(), text.len() as u64);
+}
+
+#[test]
+fn a_line_of_many_blocks_is_of_the_one_it_begins_in() {
+    let long = format!("{{\"n\":2,\"s\":\"{}\"}}\n", "x".repeat(1_000));
+    let text = format!("{{\"n\":1}}\n{long}{{\"n\":3}}\n");
+    let both = Both::new(text.as_bytes(), 16, 4);
+    both.check(true, 5);
+    let lanes = read_all(&both.source(true, true));
+    let rows: Vec<_> = lanes.iter().map(|lane| lane.rows.num_rows()).collect();
+    assert_eq!(rows.iter().sum::<usize>(), 3);
+}
+
+#[test]
+fn what_has_been_added_to_a_file_since_the_checkpoint_is_read_by_its_lanes() {
+    for (is_json, first, last) in [(false, "1,a\n", "2,b\n"), (true, "{\"n\":1}\n", "{\"n\":2}\n")]
+    {
+        let both = Both::new(first.repeat(30).as_bytes(), 64, 2);
+        let cut = both.source(is_json, true);
+        let splits = cut.splits().unwrap();
+        let ends: Vec<_> = splits
+            .iter()
+            .map(|split| read_split(&cut, split, None, 7).unwrap().offsets.pop().unwrap().1)
+            .collect();
+        put(both.folder.path(), "a", first.repeat(30) + &last.repeat(30));
+        let cut = both.source(is_json, true);
+        assert_eq!(cut.splits_again(&splits).unwrap(), splits);
+        let more = splits.iter().zip(&ends).map(|(split, end)| {
+            let more = read_split(&cut, split, Some(end), 7).unwrap();
+            assert!(more.records.iter().all(|(_, record)| record == last.trim_end()));
+            more.rows.num_rows()
+        });
+        assert_eq!(more.sum::<usize>(), 30);
+    }
+}
+
+#[test]
+fn nothing_is_known_any_more_of_a_file_that_a_job_before_has_read() {
+    let both = Both::new("1,a\n".repeat(100).as_bytes(), 16, 4);
+    let cut = both.source(false, true);
+    read_all(&cut);
+    let quoted = "\"1\",\"b\nb\"\n".repeat(40);
+    put(both.folder.path(), "a", quoted);
+    let rows = read_all(&cut).iter().map(|lane| lane.rows.num_rows()).sum::<usize>();
+    assert_eq!(rows, 40);
 }
