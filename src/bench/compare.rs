@@ -94,18 +94,59 @@ impl Comparison {
 
 /// Refuses reports whose figures mean different things.
 fn same_work(old: &Report, new: &Report) -> Result<()> {
-    if old.name != new.name {
-        return Err(differ("work", &old.name, &new.name));
-    }
-    same_workload(old, new.workload.as_ref(), new.machine.optimized)
+    let work = Work {
+        name: &new.name,
+        workload: new.workload.as_ref(),
+        rows: rows(new),
+        optimized: new.machine.optimized,
+    };
+    work.is_that_of(old)
 }
 
-/// Refuses a report that figures of this workload, by a program that was built for speed or was
-/// not, cannot be compared with: to be asked before measuring them.
-///
-/// # Errors
-/// What differs.
-pub fn same_workload(old: &Report, workload: Option<&Workload>, optimized: bool) -> Result<()> {
+/// Rows that the first of the contenders read in a run, as all of them did.
+fn rows(report: &Report) -> Option<u64> {
+    report.contenders.first().map(|figures| figures.rows)
+}
+
+/// What is to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// The workload; `None` for a query of Nexmark or a job file.
+    pub workload: Option<&'a Workload>,
+    /// Rows of a run, where they are known.
+    pub rows: Option<u64>,
+    /// Whether the program was built for speed.
+    pub optimized: bool,
+}
+
+impl Work<'_> {
+    /// Refuses a report that figures of this work cannot be compared with: to be asked before
+    /// measuring them.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn is_that_of(&self, old: &Report) -> Result<()> {
+        let Self { name, workload, rows: now, optimized } = *self;
+        if old.name != name {
+            return Err(differ("work", &old.name, name));
+        }
+        same_workload(old, workload)?;
+        if let (Some(then), Some(now)) = (rows(old), now)
+            && then != now
+        {
+            return Err(differ("lengths", &format!("{then} rows"), &format!("{now} rows")));
+        }
+        if old.machine.optimized != optimized {
+            let name = |yes: bool| if yes { "optimised" } else { "not optimised" };
+            return Err(differ("builds", name(old.machine.optimized), name(optimized)));
+        }
+        Ok(())
+    }
+}
+
+fn same_workload(old: &Report, workload: Option<&Workload>) -> Result<()> {
     // Which contenders there are may differ.
     let common =
         |of: &Workload| Workload { parallelism: Vec::new(), checkpoints: None, ..of.clone() };
@@ -113,10 +154,6 @@ pub fn same_workload(old: &Report, workload: Option<&Workload>, optimized: bool)
     if then != now {
         let name = |of: Option<Workload>| of.map_or("a job file".to_owned(), |of| of.to_string());
         return Err(differ("workloads", &name(then), &name(now)));
-    }
-    if old.machine.optimized != optimized {
-        let name = |yes: bool| if yes { "optimised" } else { "not optimised" };
-        return Err(differ("builds", name(old.machine.optimized), name(optimized)));
     }
     Ok(())
 }
@@ -320,6 +357,7 @@ mod tests {
         };
         assert!(refused(|new| new.name = "q5".to_owned()).contains("then tumbling, now q5"));
         assert!(refused(|new| new.machine.optimized ^= true).contains("different builds"));
+        assert!(refused(|new| new.contenders[0].rows += 1).contains("now 1000001 rows"));
         assert!(refused(|new| new.contenders[0].threads = 2).contains("no contender"));
         assert!(refused(|new| new.workload = Some(Default::default())).contains("workloads"));
     }

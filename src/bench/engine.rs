@@ -26,7 +26,7 @@ use super::workload::{Query, Workload};
 use crate::prelude::{Hopping, Job, Session, Tumbling, Watermarks, avg, col, count, max, min, sum};
 
 /// From one checkpoint to the next, where there are any.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the workload's query over a source on so many shards, with a checkpoint every second under a
 /// folder where one is given.

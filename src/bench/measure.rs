@@ -39,7 +39,7 @@ impl Contender {
 }
 
 /// What a run came to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome {
     /// Its results; `None` where they are not looked at.
     pub checksum: Option<Checksum>,
@@ -47,12 +47,41 @@ pub struct Outcome {
     pub emit_delay: Option<EmitDelay>,
     /// How many rows it read, where that is not known beforehand.
     pub rows: Option<u64>,
+    /// How many results it gave, where they are counted instead of being looked at.
+    pub results: Option<u64>,
 }
 
 impl Outcome {
     /// These results, and nothing else known.
     pub fn of(checksum: Checksum) -> Self {
-        Self { checksum: Some(checksum), emit_delay: None, rows: None }
+        Self { checksum: Some(checksum), ..Self::default() }
+    }
+
+    /// Learns from another run what it does not know yet. What both know must agree; where it does
+    /// not, the other run is told what is wrong with it.
+    fn take_in(&mut self, other: &Self) -> Result<(), String> {
+        if let Some(is) = &other.checksum {
+            let expected = self.checksum.get_or_insert(*is);
+            if !is.agrees_with(expected) {
+                return Err(format!(
+                    "gives other results than those measured before it: {is:?} instead of {expected:?}"
+                ));
+            }
+        }
+        let counts = [
+            ("reads", "rows", other.rows, &mut self.rows),
+            ("gives", "results", other.results, &mut self.results),
+        ];
+        for (does, what, is, expected) in counts {
+            let Some(is) = is else { continue };
+            let expected = *expected.get_or_insert(is);
+            if is != expected {
+                return Err(format!(
+                    "{does} {is} {what} where those measured before it have {expected}"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -96,7 +125,7 @@ pub fn measure(
         .iter()
         .map(|c| Measured { name: c.name.clone(), threads: c.threads, samples: Vec::new() })
         .collect();
-    let mut expected: Option<Checksum> = None;
+    let mut expected = Outcome::default();
     for round in 0..warm_up + runs {
         each_round(round);
         for turn in 0..contenders.len() {
@@ -104,12 +133,7 @@ pub fn measure(
             let index = (turn + round) % contenders.len();
             let contender = &contenders[index];
             let sample = sample(contender)?;
-            if let Some(checksum) = sample.outcome.checksum {
-                let expected = *expected.get_or_insert(checksum);
-                if !checksum.agrees_with(&expected) {
-                    return Err(disagreement(contender, &checksum, &expected));
-                }
-            }
+            expected.take_in(&sample.outcome).map_err(|what| disagreement(contender, &what))?;
             if round >= warm_up {
                 measured[index].samples.push(sample);
             }
@@ -131,10 +155,9 @@ fn sample(contender: &Contender) -> Result<Sample> {
     Ok(Sample { wall, cpu, peak_bytes: peak, added_bytes: added, outcome })
 }
 
-fn disagreement(contender: &Contender, is: &Checksum, expected: &Checksum) -> Error {
+fn disagreement(contender: &Contender, what: &str) -> Error {
     Error::internal(format!(
-        "{} on {} threads gives other results than those measured before it: {is:?} instead of \
-         {expected:?}. No figure is worth telling until this is mended",
+        "{} on {} threads {what}. No figure is worth telling until this is mended",
         contender.name, contender.threads
     ))
 }
@@ -169,5 +192,22 @@ mod tests {
         let contenders = [contender(1, &runs), contender(2, &runs)];
         let error = measure(&contenders, 0, 1, |_| {}).err().unwrap();
         assert!(error.to_string().contains("gives other results"), "{error}");
+    }
+
+    #[test]
+    fn counts_that_differ_are_an_error_too() {
+        let contender = |rows, results| {
+            let outcome = Outcome { rows, results, ..Outcome::default() };
+            Contender::new("job", 1, move || Ok(outcome))
+        };
+        let told = |first: [Option<u64>; 2], second: [Option<u64>; 2]| {
+            let contenders = [contender(first[0], first[1]), contender(second[0], second[1])];
+            measure(&contenders, 0, 1, |_| {}).err().map(|error| error.to_string())
+        };
+        assert_eq!(told([Some(3), None], [Some(3), Some(1)]), None, "not all count all");
+        let error = told([Some(3), None], [Some(2), None]).unwrap();
+        assert!(error.contains("reads 2 rows where those measured before it have 3"), "{error}");
+        let error = told([None, Some(7)], [Some(2), Some(8)]).unwrap();
+        assert!(error.contains("gives 8 results"), "{error}");
     }
 }

@@ -15,6 +15,7 @@
 //! | `group_table` | yardstick: DataFusion's group table, driven by hand |
 //! | [`batch`] | yardstick: DataFusion's `GROUP BY` over the whole input |
 //! | [`engine`] | the engine, running the same query as a job |
+//! | [`nexmark`] | the Nexmark queries, beside their generator |
 //! | [`contenders`] | all of them over one workload |
 //! | [`measure`], [`process`] | rounds in which contenders take turns, and what each run cost |
 //! | [`report`], [`machine`] | medians, spreads, ratios, and where they were measured |
@@ -35,6 +36,7 @@ pub mod html;
 pub mod input;
 pub mod machine;
 pub mod measure;
+pub mod nexmark;
 pub mod open_loop;
 pub mod process;
 pub mod report;

@@ -24,11 +24,11 @@ pub const SCHEMA: u32 = 1;
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// What was measured: `tumbling`, or the name of a job file.
+    /// What was measured: `tumbling`, `nexmark:q5`, or the name of a job file.
     pub name: String,
     /// The command that did it.
     pub command: String,
-    /// The workload; `None` for a job file, which says itself.
+    /// The workload; `None` for a query of Nexmark or a job file, which say themselves.
     pub workload: Option<Workload>,
     /// Rounds that were not counted.
     pub warm_up: usize,

@@ -16,9 +16,11 @@ use self::report::ReportArgs;
 use super::job_file::duration;
 use super::{Failure, JobFileArgs, OutputFormat};
 use crate::Job;
+use crate::bench::compare::Work;
 use crate::bench::contenders::{JOB_FILE, contenders};
 use crate::bench::machine;
 use crate::bench::measure::{Contender, Outcome, measure};
+use crate::bench::nexmark::{self, Nexmark};
 use crate::bench::report::{Figures, Report, SCHEMA, ratios};
 use crate::bench::workload::{KeyType, Query, RowSource, Skew, Workload};
 
@@ -26,11 +28,12 @@ use crate::bench::workload::{KeyType, Query, RowSource, Skew, Workload};
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// What to measure: windows over rows that are made for it (tumbling and session: count, sum, min,
-    /// max, avg; hopping: count), or a job file, whose sinks are replaced by blackholes. Options about
-    /// rows, windows and sources are not for job files.
-    #[arg(value_name = "tumbling|hopping|session|JOB.sql", value_parser = what)]
+    /// max, avg; hopping: count), a query of Nexmark (q0, q1, q2, q5, q7, q8, q11, q12), which --rows
+    /// events are generated for, or a job file, whose sinks are replaced by blackholes. Options about
+    /// keys, windows and sources are for windows over rows only.
+    #[arg(value_name = "tumbling|hopping|session|nexmark:QUERY|JOB.sql", value_parser = what)]
     what: What,
-    /// Rows of each run.
+    /// Rows, or events, of each run.
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = positive)]
     rows: usize,
     /// Keys.
@@ -82,18 +85,25 @@ enum What {
     Tumbling,
     Hopping,
     Session,
+    Nexmark(nexmark::Query),
     JobFile(PathBuf),
 }
 
 fn what(text: &str) -> Result<What, String> {
     let path = PathBuf::from(text);
+    if let Some(query) = text.strip_prefix("nexmark:") {
+        return query.parse().map(What::Nexmark);
+    }
     match text {
         "tumbling" => Ok(What::Tumbling),
         "hopping" => Ok(What::Hopping),
         "session" => Ok(What::Session),
         _ if path.extension().is_some_and(|suffix| suffix == "sql") => Ok(What::JobFile(path)),
-        _ => Err("write `tumbling`, `hopping`, `session`, or the path of a job file (JOB.sql)"
-            .to_owned()),
+        _ => Err(
+            "write `tumbling`, `hopping`, `session`, a query of Nexmark (`nexmark:q5`), or the \
+                  path of a job file (JOB.sql)"
+                .to_owned(),
+        ),
     }
 }
 
@@ -121,14 +131,14 @@ impl BenchArgs {
         self.report.output
     }
 
-    /// The workload; `None` for a job file, which says itself.
+    /// The workload; `None` for a job file or a query of Nexmark, which say themselves.
     fn workload(&self) -> Result<Option<Workload>> {
         let size_us = length("--size", self.size)?;
         let query = match self.what {
             What::Tumbling => Query::Tumbling { size_us },
             What::Hopping => Query::Hopping { size_us, slide_us: length("--slide", self.slide)? },
             What::Session => Query::Session { gap_us: length("--gap", self.gap)? },
-            What::JobFile(_) => return Ok(None),
+            What::Nexmark(_) | What::JobFile(_) => return Ok(None),
         };
         Ok(Some(Workload {
             query,
@@ -145,8 +155,10 @@ impl BenchArgs {
     }
 
     fn contenders(&self, workload: Option<&Workload>) -> Result<Vec<Contender>, Failure> {
-        if let What::JobFile(path) = &self.what {
-            return self.job_file(path);
+        match &self.what {
+            What::JobFile(path) => return self.job_file(path),
+            What::Nexmark(query) => return Ok(self.nexmark(*query).contenders()?),
+            What::Tumbling | What::Hopping | What::Session => {}
         }
         let Some(workload) = workload else { return Ok(Vec::new()) };
         eprintln!("making {} rows", workload.rows);
@@ -156,7 +168,19 @@ impl BenchArgs {
     fn name(&self, workload: Option<&Workload>) -> String {
         match &self.what {
             What::JobFile(path) => path.display().to_string(),
-            _ => workload.map_or("", |workload| workload.query.name()).to_owned(),
+            What::Nexmark(query) => self.nexmark(*query).name(),
+            What::Tumbling | What::Hopping | What::Session => {
+                workload.map_or("", |workload| workload.query.name()).to_owned()
+            }
+        }
+    }
+
+    fn nexmark(&self, query: nexmark::Query) -> Nexmark {
+        Nexmark {
+            query,
+            events: self.rows,
+            parallelism: self.parallelism.clone(),
+            checkpoints: self.checkpoints.clone(),
         }
     }
 
@@ -191,7 +215,14 @@ fn length(option: &str, length: Duration) -> Result<i64> {
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let machine = machine::this();
     let workload = args.workload()?;
-    let others = args.report.prepare(workload.as_ref())?;
+    let name = args.name(workload.as_ref());
+    let work = Work {
+        name: &name,
+        workload: workload.as_ref(),
+        rows: (!matches!(args.what, What::JobFile(_))).then_some(args.rows as u64),
+        optimized: machine.optimized,
+    };
+    let others = args.report.prepare(&work)?;
     let contenders = args.contenders(workload.as_ref())?;
     let rounds = args.warm_up + args.runs;
     let measured = measure(&contenders, args.warm_up, args.runs, |round| {
@@ -202,7 +233,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         measured.iter().filter_map(|contender| Figures::of(contender, rows)).collect();
     let report = Report {
         schema: SCHEMA,
-        name: args.name(workload.as_ref()),
+        name,
         command: report::command(),
         warm_up: args.warm_up,
         runs: args.runs,
@@ -219,7 +250,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 fn run_job(job: &Job) -> Result<Outcome> {
     let summary = job.run_blocking()?;
     let (emit_delay, rows) = (Some(summary.emit_delay), Some(summary.records_in));
-    Ok(Outcome { checksum: None, emit_delay, rows })
+    Ok(Outcome { emit_delay, rows, ..Outcome::default() })
 }
 
 /// Replaces all sinks by blackholes, so that a benchmark writes nothing.
@@ -249,6 +280,8 @@ mod tests {
     fn what_is_measured_is_a_query_or_a_job_file() {
         assert!(matches!(what("session"), Ok(What::Session)));
         assert!(matches!(what("a/b.sql"), Ok(What::JobFile(_))));
+        assert!(matches!(what("nexmark:q11"), Ok(What::Nexmark(_))));
+        assert!(what("nexmark:q3").is_err_and(|error| error.contains("'q3'")));
         assert!(what("b.txt").is_err_and(|error| error.contains("hopping")));
     }
 }

@@ -40,7 +40,10 @@ impl Report {
     /// What was measured, in one line.
     pub(in crate::bench) fn headline(&self) -> String {
         match &self.workload {
-            None => format!("{}, its sinks replaced by blackholes", self.name),
+            None => {
+                let rows = self.contenders.first().map_or(0, |figures| figures.rows);
+                format!("{}; {rows} rows, results to blackholes", self.name)
+            }
             Some(workload) => workload.to_string(),
         }
     }

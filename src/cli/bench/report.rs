@@ -12,11 +12,11 @@ use tidemill_core::{Error, ErrorKind, Result};
 
 use super::super::OutputFormat;
 use super::super::output::{out, outln};
-use crate::bench::compare::{Comparison, same_workload};
+use crate::bench::compare::{Comparison, Work};
 use crate::bench::open_loop::{self, OpenLoop};
 use crate::bench::report::{Figures, Peer, Report};
 use crate::bench::workload::{RowSource, Workload};
-use crate::bench::{html, input, machine};
+use crate::bench::{html, input};
 
 /// Options of `tidemill bench` about what is told.
 #[derive(Debug, Args)]
@@ -92,8 +92,8 @@ impl ReportArgs {
     /// # Errors
     /// A file that cannot be read, or `--rate` for rows that are not in memory, or a
     /// report of other work.
-    pub fn prepare(&self, workload: Option<&Workload>) -> Result<Others> {
-        let in_memory = workload.is_some_and(|workload| workload.source == RowSource::Memory);
+    pub fn prepare(&self, work: &Work<'_>) -> Result<Others> {
+        let in_memory = work.workload.is_some_and(|workload| workload.source == RowSource::Memory);
         if self.rate.is_some() && !in_memory {
             return Err(Error::configuration(
                 "--rate measures `tumbling`, `hopping` and `session` over rows in memory: leave out \
@@ -102,7 +102,7 @@ impl ReportArgs {
         }
         let old = self.compare.as_deref().map(Report::read).transpose()?;
         if let Some(old) = &old {
-            same_workload(old, workload, machine::this().optimized)?;
+            work.is_that_of(old)?;
         }
         Ok(Others {
             old,
