@@ -51,7 +51,7 @@ struct Workload {
     checkpoint_rows: Option<usize>,
 }
 
-const WORKLOADS: [Workload; 6] = [
+const WORKLOADS: [Workload; 7] = [
     Workload { name: "10 keys", rows: 4_000_000, keys: 10, step: 10, checkpoint_rows: None },
     Workload {
         name: "10 000 keys",
@@ -86,6 +86,13 @@ const WORKLOADS: [Workload; 6] = [
         rows: 4_000_000,
         keys: 100_000,
         step: 100,
+        checkpoint_rows: None,
+    },
+    Workload {
+        name: "1 000 000 keys, 2.7 rows a session",
+        rows: 8_000_000,
+        keys: 1_000_000,
+        step: 10,
         checkpoint_rows: None,
     },
 ];

@@ -57,7 +57,8 @@ enum Aggregates {
     Accumulators(Accumulators),
 }
 
-/// Rows of one key, each at most a gap from another: `[start, end)`.
+/// Rows of one key, each at most a gap from another: `[start, end)`. While rows are added to it, only
+/// [`Known`] has its bounds.
 #[derive(Clone, Copy)]
 struct Run {
     start: EventTime,
@@ -70,28 +71,37 @@ struct Run {
 struct Known {
     /// The run that rows are added to; [`NONE`] for none.
     run: u32,
-    /// What the owner has a session over.
+    /// Its bounds.
     start: EventTime,
     end: EventTime,
+    /// What the owner has a session over.
+    sent_start: EventTime,
+    sent_end: EventTime,
 }
 
 impl Known {
-    const NOTHING: Self = Self { run: NONE, start: EventTime::MAX, end: EventTime::MIN };
+    const NOTHING: Self = Self {
+        run: NONE,
+        start: EventTime::MAX,
+        end: EventTime::MIN,
+        sent_start: EventTime::MAX,
+        sent_end: EventTime::MIN,
+    };
 
     /// When a run that starts here must be out.
     #[inline(always)]
     fn deadline(&self, start: EventTime) -> EventTime {
-        if self.start <= start && start <= self.end { self.end } else { start }
+        if self.sent_start <= start && start <= self.sent_end { self.sent_end } else { start }
     }
 
     /// A run has gone out.
     fn sent(&mut self, run: &Run) {
-        self.run = NONE;
-        if run.start <= self.end && self.start <= run.end {
-            self.start = self.start.min(run.start);
-            self.end = self.end.max(run.end);
-        } else if run.end > self.end {
-            (self.start, self.end) = (run.start, run.end);
+        (self.run, self.start, self.end) = (NONE, EventTime::MAX, EventTime::MIN);
+        if run.start <= self.sent_end && self.sent_start <= run.end {
+            self.sent_start = self.sent_start.min(run.start);
+            self.sent_end = self.sent_end.max(run.end);
+        } else if run.end > self.sent_end {
+            (self.sent_start, self.sent_end) = (run.start, run.end);
         }
     }
 }
@@ -168,17 +178,17 @@ impl Combiner {
         groups.extend(slots.iter().zip(times).map(|(slot, time)| {
             let known = &mut known[*slot as usize];
             let (start, end) = (*time, *time + *gap);
-            if let Some(run) = runs.get_mut(known.run as usize)
-                && start <= run.end
-                && run.start <= end
-            {
-                run.end = run.end.max(end);
-                if start < run.start {
-                    run.start = start;
+            if start <= known.end && known.start <= end {
+                known.end = known.end.max(end);
+                if start < known.start {
+                    known.start = start;
                     *deadline = (*deadline).min(known.deadline(start));
                 }
             } else {
-                known.run = runs.len() as u32;
+                if let Some(run) = runs.get_mut(known.run as usize) {
+                    (run.start, run.end) = (known.start, known.end);
+                }
+                (known.run, known.start, known.end) = (runs.len() as u32, start, end);
                 *deadline = (*deadline).min(known.deadline(start));
                 runs.push(Run { start, end, slot: *slot });
             }
@@ -191,7 +201,13 @@ impl Combiner {
         if self.runs.is_empty() {
             return Ok(());
         }
-        let runs = std::mem::take(&mut self.runs);
+        let mut runs = std::mem::take(&mut self.runs);
+        for (number, run) in runs.iter_mut().enumerate() {
+            let known = &self.known[run.slot as usize];
+            if known.run == number as u32 {
+                (run.start, run.end) = (known.start, known.end);
+            }
+        }
         runs.iter().for_each(|run| self.known[run.slot as usize].sent(run));
         let bound = |of: fn(&Run) -> EventTime| runs.iter().map(of).collect::<Vec<_>>().into();
         let bounds = [bound(|run| run.start), bound(|run| run.end)];
@@ -211,7 +227,7 @@ impl Combiner {
         }
         self.swept_at = self.watermark;
         for (slot, known) in self.known.iter_mut().enumerate() {
-            if known.end < self.watermark && known.end != Known::NOTHING.end {
+            if known.sent_end < self.watermark && known.sent_end != Known::NOTHING.sent_end {
                 *known = Known::NOTHING;
                 self.keys.forget(slot as Slot);
             }

@@ -4,13 +4,14 @@
 //!
 //! Unlike DataFusion's table of groups, this one lets go of single keys, which sessions do all the time.
 
-use arrow::array::{Array, ArrayData, ArrayRef, make_array};
-use arrow::buffer::{Buffer, NullBuffer};
+use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 use tidemill_core::Result;
+
+use super::words::Words;
 
 /// Number of a key.
 pub(super) type Slot = u32;
@@ -24,7 +25,7 @@ pub(super) struct Keys {
 
 /// Which slots are taken.
 #[derive(Default)]
-struct Slots {
+pub(super) struct Slots {
     free: Vec<Slot>,
     /// How many were ever given out at once.
     len: u32,
@@ -38,17 +39,6 @@ enum Index {
     Rows(Rows),
 }
 
-/// Keys of one column of fixed width, by their bits.
-struct Words {
-    /// Whether values take four bytes, and not eight.
-    is_narrow: bool,
-    hasher: ahash::RandomState,
-    table: HashTable<(u64, Slot)>,
-    null: Option<Slot>,
-    /// By slot.
-    words: Vec<u64>,
-}
-
 /// Any other keys, in Arrow's row format.
 struct Rows {
     converter: RowConverter,
@@ -59,7 +49,8 @@ struct Rows {
 }
 
 impl Slots {
-    fn take(&mut self) -> Slot {
+    /// A slot that nobody has.
+    pub fn take(&mut self) -> Slot {
         self.free.pop().unwrap_or_else(|| {
             self.len += 1;
             self.len - 1
@@ -129,106 +120,13 @@ impl Keys {
     pub fn bytes(&self) -> usize {
         let index = match &self.index {
             Index::Single => 0,
-            Index::Words(words) => {
-                words.table.allocation_size() + words.words.capacity() * size_of::<u64>()
-            }
+            Index::Words(words) => words.bytes(),
             Index::Rows(rows) => {
                 let bytes: usize = rows.rows.iter().map(|row| row.len()).sum();
                 rows.table.allocation_size() + rows.rows.capacity() * size_of::<&[u8]>() + bytes
             }
         };
         index + self.slots.free.capacity() * size_of::<Slot>()
-    }
-}
-
-impl Words {
-    fn new(is_narrow: bool) -> Self {
-        let hasher = ahash::RandomState::new();
-        Self { is_narrow, hasher, table: HashTable::new(), null: None, words: Vec::new() }
-    }
-
-    fn find(&mut self, keys: &dyn Array, slots: &mut Slots, found: &mut Vec<Slot>) {
-        let data = keys.to_data();
-        let nulls = keys.nulls().filter(|nulls| nulls.null_count() > 0);
-        if self.is_narrow {
-            let words = data.buffer::<u32>(0)[..keys.len()].iter().map(|word| u64::from(*word));
-            self.find_words(words, nulls, slots, found);
-        } else {
-            let words = data.buffer::<u64>(0)[..keys.len()].iter().copied();
-            self.find_words(words, nulls, slots, found);
-        }
-    }
-
-    #[inline(always)]
-    fn find_words(
-        &mut self,
-        words: impl Iterator<Item = u64>,
-        nulls: Option<&NullBuffer>,
-        slots: &mut Slots,
-        found: &mut Vec<Slot>,
-    ) {
-        let Some(nulls) = nulls else {
-            return found.extend(words.map(|word| self.find_word(word, slots)));
-        };
-        for (row, word) in words.enumerate() {
-            found.push(match (nulls.is_null(row), self.null) {
-                (false, _) => self.find_word(word, slots),
-                (true, Some(slot)) => slot,
-                (true, None) => {
-                    let slot = self.add(0, slots);
-                    self.null = Some(slot);
-                    slot
-                }
-            });
-        }
-    }
-
-    #[inline(always)]
-    fn find_word(&mut self, word: u64, slots: &mut Slots) -> Slot {
-        let hash = self.hasher.hash_one(word);
-        match self.table.find(hash, |(known, _)| *known == word) {
-            Some((_, slot)) => *slot,
-            None => {
-                let slot = self.add(word, slots);
-                let hasher = &self.hasher;
-                self.table.insert_unique(hash, (word, slot), |(word, _)| hasher.hash_one(word));
-                slot
-            }
-        }
-    }
-
-    fn add(&mut self, word: u64, slots: &mut Slots) -> Slot {
-        let slot = slots.take();
-        self.words.resize(self.words.len().max(slot as usize + 1), 0);
-        self.words[slot as usize] = word;
-        slot
-    }
-
-    fn forget(&mut self, slot: Slot) {
-        if self.null == Some(slot) {
-            self.null = None;
-            return;
-        }
-        let hash = self.hasher.hash_one(self.words[slot as usize]);
-        if let Ok(known) = self.table.find_entry(hash, |(_, known)| *known == slot) {
-            known.remove();
-        }
-    }
-
-    fn column(
-        &self,
-        data_type: &DataType,
-        slots: impl ExactSizeIterator<Item = Slot>,
-    ) -> Result<ArrayRef> {
-        let slots: Vec<Slot> = slots.collect();
-        let words = slots.iter().map(|slot| self.words[*slot as usize]);
-        let values = match self.is_narrow {
-            true => Buffer::from_vec(words.map(|word| word as u32).collect()),
-            false => Buffer::from_vec(words.collect()),
-        };
-        let valid = |null: Slot| slots.iter().map(|slot| *slot != null).collect::<NullBuffer>();
-        let data = ArrayData::builder(data_type.clone()).len(slots.len()).add_buffer(values);
-        Ok(make_array(data.nulls(self.null.map(valid)).build()?))
     }
 }
 
@@ -281,6 +179,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use arrow::array::{Date32Array, Int64Array, StringViewArray};
@@ -304,6 +203,38 @@ mod tests {
         keys.find(std::slice::from_ref(&second), second.len(), &mut two).unwrap();
         assert_eq!(&keys.columns(two.iter().copied()).unwrap()[0], &second);
         assert_eq!(keys.slots(), known, "slots of forgotten keys are given out again");
+    }
+
+    #[test]
+    fn integers_are_found_however_far_apart_they_come_to_lie() {
+        let far = [i64::MIN, i64::MAX, -1, 1 << 40];
+        // Close together, then far apart, then close together again.
+        let rounds: [Vec<i64>; 5] = [
+            (-300..300).collect(),
+            (200..5000).rev().collect(),
+            far.into_iter().chain(0..50).collect(),
+            (i64::MAX - 2000..=i64::MAX).collect(),
+            (0..9000).collect(),
+        ];
+        let field = Field::new("k", DataType::Int64, true);
+        let mut keys = Keys::new(Arc::new(Schema::new(vec![field]))).unwrap();
+        let (mut found, mut known) = (Vec::new(), BTreeMap::new());
+        for round in rounds.iter().chain(&rounds) {
+            let column: ArrayRef = Arc::new(Int64Array::from(round.clone()));
+            keys.find(std::slice::from_ref(&column), round.len(), &mut found).unwrap();
+            for (word, slot) in round.iter().zip(&found) {
+                assert_eq!(known.entry(*word).or_insert(*slot), slot, "{word}");
+            }
+            let taken: BTreeSet<_> = known.values().collect();
+            assert_eq!(taken.len(), known.len(), "each key has a slot of its own");
+            let odd: Vec<_> = round.iter().filter(|word| **word % 2 != 0).collect();
+            for word in odd {
+                keys.forget(known.remove(word).unwrap());
+            }
+        }
+        let slots: Vec<_> = known.values().copied().collect();
+        let words = Int64Array::from_iter_values(known.keys().copied());
+        assert_eq!(keys.columns(slots.into_iter()).unwrap()[0].as_ref(), &words as &dyn Array);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `admit` | decides each row's fate: it counts, is late, or a dead letter |
-//! | `keys` | a number for each key |
+//! | `keys`, `words` | a number for each key |
 //! | `open`, `timers` | the bounds of open sessions, and which are due |
 //! | `live`, `cells`, `resting` | their aggregates: growing, and as states in Arrow columns |
 //! | `sessions` | all of these together |
@@ -29,6 +29,7 @@ mod open;
 mod resting;
 mod sessions;
 mod timers;
+mod words;
 
 pub(super) use combiner::Combiner;
 pub(super) use fused::Fused;

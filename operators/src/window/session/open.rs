@@ -11,11 +11,9 @@ use super::keys::Slot;
 use super::resting::{NONE, States};
 use super::timers::Timers;
 
-/// A key without a timer.
-const NEVER: i64 = i64::MAX;
-
 /// An open session, `[start, end)`.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))] // So that it lies in one line of the cache.
 pub(super) struct Session {
     pub start: EventTime,
     pub end: EventTime,
@@ -25,6 +23,8 @@ pub(super) struct Session {
     pub states: States,
     /// The session of the same key before it.
     older: u32,
+    /// The last bits of the bucket of the key's timer: in its newest session.
+    timer: u32,
 }
 
 /// A session that was taken out.
@@ -44,8 +44,6 @@ pub(super) struct Open {
     older: Vec<Session>,
     free_older: Vec<u32>,
     timers: Timers,
-    /// The bucket of each key's timer.
-    scheduled: Vec<i64>,
     sessions: usize,
     /// The sessions of one key, newest first; kept only for its memory.
     chain: Vec<Session>,
@@ -56,7 +54,7 @@ impl Session {
     const ABSENT: Self = Self::new(EventTime::MAX, EventTime::MIN);
 
     const fn new(start: EventTime, end: EventTime) -> Self {
-        Self { start, end, live: NONE, states: States::NONE, older: NONE }
+        Self { start, end, live: NONE, states: States::NONE, older: NONE, timer: 0 }
     }
 
     fn is_absent(&self) -> bool {
@@ -72,7 +70,6 @@ impl Open {
             older: Vec::new(),
             free_older: Vec::new(),
             timers: Timers::new(gap),
-            scheduled: Vec::new(),
             sessions: 0,
             chain: Vec::new(),
         }
@@ -87,7 +84,6 @@ impl Open {
     pub fn resize(&mut self, slots: usize) {
         if slots > self.newest.len() {
             self.newest.resize(slots, Session::ABSENT);
-            self.scheduled.resize(slots, NEVER);
         }
     }
 
@@ -121,6 +117,8 @@ impl Open {
         let mut joined = Session::new(start, end);
         let mut chain = std::mem::take(&mut self.chain);
         self.take_chain(slot, &mut chain);
+        let timer = chain.first().map_or(0, |session| session.timer);
+        let due = chain.last().map(|session| session.end);
         chain.retain(|session| {
             let touches = session.start <= joined.end && joined.start <= session.end;
             if touches {
@@ -132,9 +130,11 @@ impl Open {
         });
         let at = chain.partition_point(|session| session.start > joined.start);
         chain.insert(at, joined);
-        self.put_chain(slot, &chain);
+        self.put_chain(slot, &chain, timer);
         self.chain = chain;
-        self.schedule(slot, joined.end);
+        if due.is_none_or(|due| joined.end < due) {
+            self.schedule(slot, joined.end);
+        }
         let mut place = self.newest[slot as usize].older;
         match at {
             0 => &mut self.newest[slot as usize],
@@ -164,7 +164,7 @@ impl Open {
     }
 
     /// Moves a key's sessions back in.
-    fn put_chain(&mut self, slot: Slot, chain: &[Session]) {
+    fn put_chain(&mut self, slot: Slot, chain: &[Session], timer: u32) {
         let Some((newest, rest)) = chain.split_first() else { return };
         self.sessions += chain.len();
         let mut older = NONE;
@@ -181,16 +181,14 @@ impl Open {
                 }
             };
         }
-        self.newest[slot as usize] = Session { older, ..*newest };
+        self.newest[slot as usize] = Session { older, timer, ..*newest };
     }
 
-    /// Has a key looked at by this end.
+    /// Has a key looked at by this end, and not before.
     fn schedule(&mut self, slot: Slot, end: EventTime) {
         let bucket = self.timers.bucket(end);
-        if bucket < self.scheduled[slot as usize] {
-            self.scheduled[slot as usize] = bucket;
-            self.timers.push(bucket, slot);
-        }
+        self.newest[slot as usize].timer = bucket as u32;
+        self.timers.push(bucket, slot);
     }
 
     /// The session of a key that rows are added to in this group.
@@ -241,19 +239,16 @@ impl Open {
             while due.len() < most
                 && let Some(slot) = slots.pop()
             {
-                // Another timer of this key came first.
-                if self.scheduled[slot as usize] != bucket {
+                // The key has another timer, or it is another key. If it only looks as if this were its
+                // timer, it is looked at once more.
+                let newest = &self.newest[slot as usize];
+                if newest.is_absent() || newest.timer != bucket as u32 {
                     continue;
                 }
-                let earliest = self.take_of(slot, is_due, &mut due);
-                let next = earliest.map_or(NEVER, |end| self.timers.bucket(end));
-                self.scheduled[slot as usize] = next;
-                if next == NEVER {
-                    emptied.push(slot);
-                } else if next == bucket {
-                    kept.push(slot);
-                } else {
-                    self.timers.push(next, slot);
+                match self.take_of(slot, is_due, &mut due) {
+                    None => emptied.push(slot),
+                    Some(end) if self.timers.bucket(end) == bucket => kept.push(slot),
+                    Some(end) => self.schedule(slot, end),
                 }
             }
             kept.append(&mut slots);
@@ -273,7 +268,6 @@ impl Open {
             if !self.newest[slot as usize].is_absent()
                 && self.take_of(slot, |session| is_due(slot, session), &mut due).is_none()
             {
-                self.scheduled[slot as usize] = NEVER;
                 emptied.push(slot);
             }
         }
@@ -293,6 +287,7 @@ impl Open {
         }
         let mut chain = std::mem::take(&mut self.chain);
         self.take_chain(slot, &mut chain);
+        let timer = chain.first().map_or(0, |session| session.timer);
         chain.retain(|session| {
             let is_due = is_due(session);
             if is_due {
@@ -301,7 +296,7 @@ impl Open {
             }
             !is_due
         });
-        self.put_chain(slot, &chain);
+        self.put_chain(slot, &chain, timer);
         let earliest = chain.iter().map(|session| session.end).min();
         self.chain = chain;
         earliest
@@ -310,7 +305,6 @@ impl Open {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         (self.newest.capacity() + self.older.capacity()) * size_of::<Session>()
-            + self.scheduled.capacity() * size_of::<i64>()
             + self.timers.bytes()
     }
 }
