@@ -8,6 +8,7 @@
 //! | [`query`] | what a changed query means for a checkpoint | none |
 //! | [`manifest`] | the manifest and its bytes | none |
 //! | [`folder`], [`reader`] | one job's checkpoints under a URL: written, looked at | through `store` |
+//! | `codec`, `columns` | rows and staged output as bytes | none |
 //! | `store` | a file system, or any object store | yes |
 //! | [`failpoint`] | where tests make the protocol fail | none |
 //!
@@ -20,6 +21,7 @@
 #![deny(missing_docs)]
 
 mod codec;
+mod columns;
 pub mod failpoint;
 pub mod files;
 pub mod folder;

@@ -3,8 +3,8 @@
 //! On disk it is a header line and a JSON body:
 //!
 //! ```text
-//! tidemill-manifest 1 xxh3 <32 hex digits of the body's XXH3-128> <length of the body>\n
-//! {"version":1,"job":"per-minute","epoch":7,…}
+//! tidemill-manifest 2 xxh3 <32 hex digits of the body's XXH3-128> <length of the body>\n
+//! {"version":2,"job":"per-minute","epoch":7,…}
 //! ```
 //!
 //! Invariant: [`Manifest::decode`] accepts a header only when it equals, byte for byte, the one that
@@ -22,15 +22,18 @@ use tidemill_core::watermark::SplitWatermark;
 use crate::codec::checksum;
 use crate::query::Query;
 
-/// The version of the manifest format that this crate writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this crate writes: with 2, state files leave out columns that equal another.
+pub const VERSION: u32 = 2;
+
+/// The first version, which it reads as well.
+const FIRST_VERSION: u32 = 1;
 
 const MAGIC: &str = "tidemill-manifest";
 
 /// All that it takes to resume a job behind one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the format: [`VERSION`].
+    /// Version of the format: [`VERSION`], where it is newly written.
     pub version: u32,
     /// The job's name.
     pub job: String,
@@ -219,10 +222,10 @@ impl Manifest {
         if probe.version != version {
             return Err(corrupt("header and body name different versions"));
         }
-        if version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&version) {
             return Err(Error::configuration(format!(
-                "the manifest has format version {version}, and this Tidemill reads version \
-                 {VERSION}: use the Tidemill that wrote it, or start anew with --fresh"
+                "the manifest has format version {version}, and this Tidemill reads versions \
+                 {FIRST_VERSION} to {VERSION}: use the Tidemill that wrote it, or start anew with --fresh"
             )));
         }
         serde_json::from_slice(body).map_err(json)

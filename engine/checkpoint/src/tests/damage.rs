@@ -9,7 +9,7 @@ use tidemill_core::error::ErrorKind;
 
 use super::{JOB, assert_restores, checkpoint, manifest, paths, state_files};
 use crate::folder::CheckpointFolder;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, VERSION};
 
 /// A folder with epochs 1 and 2, and where it lies. Epoch 2 shares no file with epoch 1.
 fn two_epochs() -> (tempfile::TempDir, PathBuf, CheckpointFolder) {
@@ -152,11 +152,11 @@ fn damage_in_a_file_shared_by_both_epochs_loses_both() {
 #[test]
 fn an_intact_manifest_of_another_version_is_no_reason_to_fall_back() {
     let (_dir, root, folder) = two_epochs();
-    let newer = Manifest { version: 2, ..manifest(3) };
+    let newer = Manifest { version: VERSION + 1, ..manifest(3) };
     fs::write(root.join("manifests/000000000003"), newer.encode().unwrap()).unwrap();
     let error = folder.recover().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert!(error.to_string().contains("format version 2"), "{error}");
+    assert!(error.to_string().contains(&format!("format version {}", VERSION + 1)), "{error}");
 }
 
 #[test]
