@@ -82,7 +82,7 @@ def build_flink():
 def words(peer, threads, rows, workload):
     """The command line of a peer."""
     if peer == "timely":
-        return [TIMELY, rows.folder]
+        return [TIMELY, rows.folder, workload.window]
     if peer == "flink":
         classpath = f"{FLINK / 'target' / 'classes'}:{(FLINK / 'target' / 'classpath').read_text().strip()}"
         opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.lang", "java.util")]

@@ -3,9 +3,9 @@
 //! Invariant: all but the sums agree bit by bit; the sums are weighted by their groups, so that they
 //! cannot change places unnoticed.
 
-/// What is known of one key in one window.
-#[derive(Debug, Clone, Copy)]
-pub struct Group {
+/// The aggregates of one key in one window. Where only rows are counted, the others are zero.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Aggregates {
     /// Rows.
     pub count: i64,
     /// Sum of their values.
@@ -27,8 +27,8 @@ pub struct Checksum {
 
 impl Checksum {
     /// Adds the result of a key in the window that ends at `end` (microseconds).
-    pub fn add(&mut self, end: i64, key: i64, group: &Group) {
-        let Group { count, sum, min, max } = *group;
+    pub fn add(&mut self, end: i64, key: i64, result: &Aggregates) {
+        let Aggregates { count, sum, min, max } = *result;
         let parts = [end as u64, key as u64, count as u64, min.to_bits(), max.to_bits()];
         let hash = parts.iter().fold(0, |hash, part| mix(hash ^ part));
         let weight = 0.5 + (hash >> 11) as f64 / (1u64 << 53) as f64;

@@ -1,12 +1,12 @@
 //! The windowed aggregation as a timely dataflow.
 //!
 //! ```text
-//! worker's share of the batches ─▶ exchange by key ─▶ tables of the open windows ─▶ checksum
+//! worker's share of the batches ─▶ exchange by key ─▶ tables of the open slices ─▶ checksum
 //! ```
 //!
-//! Timely's timestamps are the number of the window that the watermark lies in, counted from one below the
-//! first: a frontier closes all windows below it. Invariant: a worker's input never advances past a row
-//! that it has yet to send.
+//! Timely's timestamps are the number of the slice that the watermark lies in, counted from one below the
+//! first: a frontier closes all windows whose slices are below it. Invariant: a worker's input never advances past
+//! a row that it has yet to send.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,15 +21,20 @@ use timely::worker::Worker;
 use crate::DISORDER;
 use crate::checksum::Checksum;
 use crate::columns::Columns;
-use crate::slices::{Slices, window_of};
+use crate::group::Group;
+use crate::slices::{Slices, Windows};
 
-type Row = (i64, i64, f64);
+type Row<G> = (i64, i64, <G as Group>::Value);
 
 /// Groups the rows, dealt out to so many workers.
-pub fn run(rows: &Arc<Columns>, workers: usize) -> Result<Checksum, String> {
+pub fn run<G: Group>(
+    rows: &Arc<Columns>,
+    windows: Windows,
+    workers: usize,
+) -> Result<Checksum, String> {
     let config = if workers == 1 { Config::thread() } else { Config::process(workers) };
     let rows = rows.clone();
-    let guards = timely::execute(config, move |worker| work(worker, &rows))?;
+    let guards = timely::execute(config, move |worker| work::<G>(worker, &rows, windows))?;
     let mut total = Checksum::default();
     for results in guards.join() {
         total.merge(&results?);
@@ -38,13 +43,13 @@ pub fn run(rows: &Arc<Columns>, workers: usize) -> Result<Checksum, String> {
 }
 
 /// One worker: sends its share of the batches, and groups the keys that are its own.
-fn work(worker: &mut Worker, all: &Columns) -> Checksum {
-    let slices = Rc::new(RefCell::new(Slices::default()));
+fn work<G: Group>(worker: &mut Worker, all: &Columns, windows: Windows) -> Checksum {
+    let slices = Rc::new(RefCell::new(Slices::<G>::new(windows)));
     let mut input = InputHandle::new();
     let mine = slices.clone();
     worker.dataflow::<u64, _, _>(|scope| {
-        let by_key = Exchange::new(|row: &Row| spread(row.0));
-        scope.input_from(&mut input).container::<Vec<Row>>().unary_frontier(
+        let by_key = Exchange::new(|row: &Row<G>| spread(row.0));
+        scope.input_from(&mut input).container::<Vec<Row<G>>>().unary_frontier(
             by_key,
             "windows",
             move |_, _| {
@@ -65,11 +70,12 @@ fn work(worker: &mut Worker, all: &Columns) -> Checksum {
     for batch in all.batches(worker.index(), worker.peers()) {
         let (keys, times) = (&all.keys[batch.clone()], &all.times[batch.clone()]);
         let rows = keys.iter().zip(times).zip(&all.values[batch]);
-        buffer.extend(rows.map(|((key, time), value)| (*key, *time, *value)));
+        buffer.extend(rows.map(|((key, time), value)| (*key, *time, G::value(*value))));
         input.send_batch(&mut buffer);
         buffer.clear();
         newest = times.iter().fold(newest, |newest, time| newest.max(*time));
-        input.advance_to(timestamp(newest - DISORDER).max(*input.time()));
+        let passed = windows.slice_of(newest - DISORDER);
+        input.advance_to(timestamp(passed).max(*input.time()));
         worker.step();
     }
     input.close();
@@ -84,9 +90,9 @@ type Nothing<'a> = timely::dataflow::operators::generic::OutputBuilderSession<
     timely::container::CapacityContainerBuilder<Vec<()>>,
 >;
 
-/// Timely's time for a watermark. The first rows lie less than a window before 1970.
-fn timestamp(watermark: i64) -> u64 {
-    (window_of(watermark) + 1).max(0).unsigned_abs()
+/// Timely's time for a watermark in this slice. The first rows lie less than a slice before 1970.
+fn timestamp(slice: i64) -> u64 {
+    (slice + 1).max(0).unsigned_abs()
 }
 
 /// Which worker has a key: a multiplication scatters keys that are dense numbers.
@@ -99,8 +105,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::WINDOW;
-    use crate::checksum::Group;
+    use crate::checksum::Aggregates;
+    use crate::group::{Count, Totals};
+    use crate::{HOPPING, TUMBLING};
 
     /// Rows of a hundred keys, out of order by less than [`DISORDER`], over three windows and one before 1970.
     fn rows() -> Columns {
@@ -117,19 +124,16 @@ mod tests {
     }
 
     /// All rows grouped without any regard to time passing.
-    fn expected(rows: &Columns) -> Checksum {
-        let mut groups: BTreeMap<(i64, i64), Group> = BTreeMap::new();
+    fn expected<G: Group>(rows: &Columns, windows: Windows) -> Checksum {
+        let mut groups: BTreeMap<(i64, i64), G> = BTreeMap::new();
         for ((key, time), value) in rows.keys.iter().zip(&rows.times).zip(&rows.values) {
-            let end = (time.div_euclid(WINDOW) + 1) * WINDOW;
-            let seen = groups.entry((end, *key));
-            let group = seen.or_insert(Group { count: 0, sum: 0.0, min: *value, max: *value });
-            group.count += 1;
-            group.sum += value;
-            group.min = group.min.min(*value);
-            group.max = group.max.max(*value);
+            let first_end = (time.div_euclid(windows.slide) + 1) * windows.slide;
+            for end in (0..windows.slices).map(|later| first_end + later * windows.slide) {
+                groups.entry((end, *key)).or_default().add(G::value(*value));
+            }
         }
         let mut total = Checksum::default();
-        groups.iter().for_each(|((end, key), group)| total.add(*end, *key, group));
+        groups.iter().for_each(|((end, key), group)| total.add(*end, *key, &group.aggregates()));
         total
     }
 
@@ -139,13 +143,35 @@ mod tests {
         json.split(", \"sums\"").next().unwrap_or(&json).to_owned()
     }
 
-    #[test]
-    fn results_are_those_of_a_plain_group_by_on_any_number_of_workers() {
+    fn same_on_any_number_of_workers<G: Group>(windows: Windows) {
         let rows = Arc::new(rows());
-        let expected = expected(&rows);
+        let expected = expected::<G>(&rows, windows);
         for workers in 1..=3 {
-            let found = run(&rows, workers).unwrap();
+            let found = run::<G>(&rows, windows, workers).unwrap();
             assert_eq!(exact(&found), exact(&expected), "{workers} workers");
         }
+    }
+
+    #[test]
+    fn results_are_those_of_a_plain_group_by_on_any_number_of_workers() {
+        same_on_any_number_of_workers::<Totals>(TUMBLING);
+        same_on_any_number_of_workers::<Count>(HOPPING);
+    }
+
+    #[test]
+    fn slices_that_no_row_lies_in_do_not_keep_windows_from_closing() {
+        let windows = Windows { slide: 2, slices: 3 };
+        let mut slices = Slices::<Count>::new(windows);
+        for time in [0, 1, 40, 41, 43] {
+            slices.add(7, time, ());
+            slices.close_below(windows.slice_of(time));
+        }
+        slices.close_below(i64::MAX);
+        let mut expected = Checksum::default();
+        let counts = [(2, 2), (4, 2), (6, 2), (42, 2), (44, 3), (46, 3), (48, 1)];
+        for (end, count) in counts {
+            expected.add(end, 7, &Aggregates { count, ..Aggregates::default() });
+        }
+        assert_eq!(exact(&slices.results()), exact(&expected));
     }
 }
