@@ -8,6 +8,7 @@ use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use tidemill_core::need::Need;
 use tidemill_core::source::{Offset, Read, ReadBatch, SplitReader};
 use tidemill_core::{Error, Result};
 
@@ -31,19 +32,23 @@ pub(crate) struct ParquetReader {
 }
 
 impl ParquetReader {
-    /// A reader of the columns `stored` that starts at `from`, or at the first row.
+    /// A reader of the columns `stored` that starts at `from`, or at the first row. What is not needed of them, and
+    /// may be null, is null.
     pub(crate) fn open(
         path: &Path,
         stored: SchemaRef,
+        needs: &[Need],
         constants: Constants,
         from: Option<&Offset>,
     ) -> Result<Self> {
-        Self::open_at(path, stored, constants, from).map_err(|error| error.at(path.display()))
+        Self::open_at(path, stored, needs, constants, from)
+            .map_err(|error| error.at(path.display()))
     }
 
     fn open_at(
         path: &Path,
         stored: SchemaRef,
+        needs: &[Need],
         constants: Constants,
         from: Option<&Offset>,
     ) -> Result<Self> {
@@ -51,7 +56,12 @@ impl ParquetReader {
             .map_err(|error| Error::external("cannot be opened").caused_by(error))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file)
             .map_err(|error| Error::corrupt("not a Parquet file").caused_by(error))?;
-        let found = find_columns(&stored, builder.schema())?;
+        let mut found = find_columns(&stored, builder.schema())?;
+        for ((column, field), need) in found.iter_mut().zip(stored.fields()).zip(needs) {
+            if need.is_nothing() && field.is_nullable() {
+                *column = None;
+            }
+        }
         let metadata = builder.metadata().clone();
         let rows = metadata.file_metadata().num_rows().max(0) as u64;
         let row = start(from, rows)?;

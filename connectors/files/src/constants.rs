@@ -58,11 +58,16 @@ impl Plan {
 
     /// The columns that do stand in the records.
     pub(crate) fn stored(&self, schema: &Schema) -> SchemaRef {
+        let field = |column| schema.field(column).clone();
+        Arc::new(Schema::new(self.stored_columns(schema).map(field).collect::<Vec<_>>()))
+    }
+
+    /// Their numbers in the table.
+    pub(crate) fn stored_columns(&self, schema: &Schema) -> impl Iterator<Item = usize> {
         let is_stored = |column: &usize| {
             !self.partitions.contains(column) && self.metadata.iter().all(|(c, _)| c != column)
         };
-        let stored: Vec<_> = (0..schema.fields().len()).filter(is_stored).collect();
-        Arc::new(Schema::new(stored.iter().map(|c| schema.field(*c).clone()).collect::<Vec<_>>()))
+        (0..schema.fields().len()).filter(is_stored)
     }
 }
 

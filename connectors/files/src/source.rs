@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
+use tidemill_core::need::Need;
 use tidemill_core::source::{Offset, ReaderContext, Source, SplitId, SplitReader};
 use tidemill_core::{Epoch, Error, Result};
 use tidemill_formats::Format;
@@ -96,6 +97,8 @@ pub struct FormattedFiles {
     schema: SchemaRef,
     plan: Plan,
     stored: SchemaRef,
+    /// What the job looks at of the stored columns.
+    needs: Vec<Need>,
     limits: Limits,
     pool: Pool,
     /// What is known of the records of files that are cut.
@@ -110,8 +113,9 @@ impl FormattedFiles {
         plan: Plan,
     ) -> Self {
         let stored = plan.stored(&schema);
+        let needs = vec![Need::All; stored.fields().len()];
         let (limits, pool, starts) = Default::default();
-        Self { location, format, schema, plan, stored, limits, pool, starts }
+        Self { location, format, schema, plan, stored, needs, limits, pool, starts }
     }
 
     /// CSV files begin with a line of column names, and columns go by these. No effect on others.
@@ -132,6 +136,7 @@ impl FormattedFiles {
         self.plan.metadata.push((column, key.to_owned()));
         self.plan.check(&self.schema)?;
         self.stored = self.plan.stored(&self.schema);
+        self.needs = vec![Need::All; self.stored.fields().len()];
         Ok(self)
     }
 
@@ -171,6 +176,20 @@ impl FormattedFiles {
                 (self.location.file(&SplitId::new(file)), Some(lane))
             }
             _ => (path, None),
+        }
+    }
+
+    /// Whether not to read what is not needed of a column spares anything.
+    fn can_spare(&self, field: &Field, need: &Need) -> bool {
+        match &self.format {
+            FileFormat::Text(Format::Json(json)) if json.needs_all_fields => false,
+            FileFormat::Text(Format::Json(_)) if *need != Need::All => {
+                field.is_nullable() || !need.is_nothing()
+            }
+            FileFormat::Text(Format::Csv(_)) | FileFormat::Parquet => {
+                need.is_nothing() && field.is_nullable()
+            }
+            FileFormat::Text(_) => false,
         }
     }
 
@@ -216,15 +235,17 @@ impl Source for FormattedFiles {
     ) -> Result<Box<dyn SplitReader>> {
         let (path, lane) = self.file(split);
         let constants = Constants::of(&path, &self.plan, &self.schema)?;
-        let stored = self.stored.clone();
+        let (stored, needs) = (self.stored.clone(), &self.needs);
         Ok(match &self.format {
-            FileFormat::Parquet => Box::new(ParquetReader::open(&path, stored, constants, from)?),
+            FileFormat::Parquet => {
+                Box::new(ParquetReader::open(&path, stored, needs, constants, from)?)
+            }
             FileFormat::Text(format) => {
                 let (limits, pool) = (self.limits, self.pool.clone());
                 let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
                 let starts = starts.entry(path.clone()).or_default().clone();
                 #[rustfmt::skip]
-                let split = TextSplit { split, path, lane, format, stored, constants, limits, starts, pool };
+                let split = TextSplit { split, path, lane, format, stored, needs, constants, limits, starts, pool };
                 Box::new(TextReader::open(split, from)?)
             }
         })
@@ -236,6 +257,14 @@ impl Source for FormattedFiles {
 
     fn describe(&self) -> String {
         format!("files {} ({})", self.location.path().display(), self.format.name())
+    }
+
+    fn reading(&self, needs: &[Need]) -> Option<Arc<dyn Source>> {
+        let needs: Vec<_> =
+            self.plan.stored_columns(&self.schema).map(|column| needs[column].clone()).collect();
+        let mut columns = self.stored.fields().iter().zip(&needs);
+        let spares = columns.any(|(field, need)| self.can_spare(field, need));
+        spares.then(|| Arc::new(Self { needs, ..self.clone() }) as Arc<dyn Source>)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use tidemill_core::dead_letter::DeadLetter;
+use tidemill_core::need::Need;
 use tidemill_core::record::SourceRecord;
 use tidemill_core::source::{Offset, Read, ReadBatch, SplitId, SplitReader};
 use tidemill_core::{Error, Result};
@@ -36,6 +37,8 @@ pub(crate) struct TextSplit<'a> {
     pub(crate) format: &'a Format,
     /// The columns that stand in the records.
     pub(crate) stored: SchemaRef,
+    /// What the job looks at of them.
+    pub(crate) needs: &'a [Need],
     pub(crate) constants: Constants,
     pub(crate) limits: Limits,
     pub(crate) starts: Arc<Starts>,
@@ -88,8 +91,9 @@ impl TextReader {
     }
 
     fn open_at(split: TextSplit, from: Option<&Offset>) -> Result<Self> {
-        let TextSplit { split: id, path, lane, format, stored, constants, limits, starts, pool } =
+        let TextSplit { split: id, path, lane, format, constants, limits, starts, pool, .. } =
             split;
+        let (stored, needs) = (split.stored, split.needs);
         let compressed = compression(&path).is_some();
         let framing = match format {
             Format::Csv(csv) => Framing::Csv { delimiter: csv.delimiter, quote: csv.quote },
@@ -119,11 +123,13 @@ impl TextReader {
             Format::Csv(csv) if csv.header => {
                 let header = next_record(&mut chunks, &mut line, true)?;
                 match header {
-                    Some(header) => Box::new(csv.decoder_with_header(stored, &header)?),
-                    None => format.decoder(stored)?,
+                    Some(header) => {
+                        Box::new(csv.decoder_with_header(stored, &header)?.reading(needs)?)
+                    }
+                    None => format.decoder_reading(stored, needs)?,
                 }
             }
-            _ => format.decoder(stored)?,
+            _ => format.decoder_reading(stored, needs)?,
         };
         starts.begin(chunks.offset());
         let mut reader = Self {

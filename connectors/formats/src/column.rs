@@ -5,6 +5,7 @@
 
 mod bytes;
 mod key;
+mod unread;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use tidemill_core::need::Need;
 use tidemill_core::{Error, Result};
 
 use self::bytes::Views;
 pub(crate) use self::key::Key;
+use self::unread::Unread;
 use crate::{base64, number, temporal};
 
 /// Why a value does not fit its column, and the path to it from the column inwards.
@@ -112,6 +115,8 @@ pub(crate) struct Record {
     pub(crate) columns: Vec<Column>,
     /// For the n-th field of the payload before: which column it was.
     pub(crate) order: Vec<usize>,
+    /// Columns that nobody looks at.
+    unread: Vec<Unread>,
 }
 
 impl Record {
@@ -119,15 +124,48 @@ impl Record {
         let columns = fields.iter().map(Column::new).collect::<Result<Vec<_>>>()?;
         let names: Vec<_> = fields.iter().map(|field| field.name().clone()).collect();
         let keys = names.iter().map(|name| Key::new(name)).collect();
-        Ok(Self { names, keys, order: (0..columns.len()).collect(), columns })
+        Ok(Self { names, keys, order: (0..columns.len()).collect(), columns, unread: Vec::new() })
+    }
+
+    /// As [`Record::new`], without what nobody looks at and may be null.
+    pub(crate) fn reading(fields: &Fields, needs: &[Need]) -> Result<Self> {
+        let mut record = Self::new(fields)?;
+        let all = (record.columns.drain(..), record.names.drain(..), record.keys.drain(..));
+        let (mut columns, mut names, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (((column, name), key), need)) in
+            all.0.zip(all.1).zip(all.2).zip(needs).enumerate()
+        {
+            if need.is_nothing() && column.field.is_nullable() {
+                record.unread.push(Unread::new(place, column.field.data_type()));
+                continue;
+            }
+            columns.push(column.reading(need)?);
+            names.push(name);
+            keys.push(key);
+        }
+        record.order = (0..columns.len()).collect();
+        Ok(Self { columns, names, keys, ..record })
+    }
+
+    /// Where in [`Self::columns`] the field at `place` of the schema is, if anybody looks at it.
+    pub(crate) fn column_of(&self, place: usize) -> Option<usize> {
+        let before = self.unread.partition_point(|unread| unread.place < place);
+        let is_unread = self.unread.get(before).is_some_and(|unread| unread.place == place);
+        (!is_unread).then(|| place - before)
     }
 
     pub(crate) fn truncate(&mut self, rows: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
-    pub(crate) fn finish(&mut self) -> Result<Vec<ArrayRef>> {
-        self.columns.iter_mut().map(Column::finish).collect()
+    /// The arrays of all columns, which have so many rows.
+    pub(crate) fn finish(&mut self, rows: usize) -> Result<Vec<ArrayRef>> {
+        let mut columns: Vec<_> =
+            self.columns.iter_mut().map(Column::finish).collect::<Result<_>>()?;
+        for unread in &mut self.unread {
+            columns.insert(unread.place, unread.nulls(rows));
+        }
+        Ok(columns)
     }
 }
 
@@ -144,6 +182,19 @@ impl Column {
     /// An empty column for `field`, whose values a format has made room for itself.
     pub(crate) fn of(field: &FieldRef, values: Values) -> Self {
         Self { field: field.clone(), values, nulls: NullBufferBuilder::new(0) }
+    }
+
+    /// The same column, still empty, of which no more than `need` is looked at.
+    fn reading(mut self, need: &Need) -> Result<Self> {
+        if let (Need::Fields(_), DataType::Struct(fields)) = (need, self.field.data_type()) {
+            let needs: Vec<_> = fields.iter().map(|field| need.of_field(field.name())).collect();
+            let record = Record::reading(fields, &needs)?;
+            // What a row has by itself is seen by a field of it.
+            if !record.columns.is_empty() {
+                self.values = Values::Struct(Box::new(record));
+            }
+        }
+        Ok(self)
     }
 
     pub(crate) fn field(&self) -> &FieldRef {
@@ -275,6 +326,7 @@ impl Column {
 
     /// The array, leaving an empty column of the same capacity.
     pub(crate) fn finish(&mut self) -> Result<ArrayRef> {
+        let rows = self.nulls.len();
         let nulls = self.nulls.finish();
         let data_type = self.field.data_type();
         Ok(match &mut self.values {
@@ -300,8 +352,7 @@ impl Column {
             Values::Text(views) | Values::Binary(views) => views.finish(nulls, data_type)?,
             Values::Struct(record) => {
                 let DataType::Struct(fields) = data_type else { return Err(changed_type()) };
-                let rows = nulls.as_ref().map_or(record.columns[0].len(), |nulls| nulls.len());
-                let columns = record.finish()?;
+                let columns = record.finish(rows)?;
                 Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, rows)?)
             }
             Values::List { ends, item } => {

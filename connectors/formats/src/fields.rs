@@ -105,8 +105,8 @@ impl FieldsDecoder {
     /// # Errors
     /// A defect.
     pub fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
-        Ok(RecordBatch::try_new(self.schema.clone(), self.record.finish()?)?)
+        let rows = std::mem::take(&mut self.rows);
+        Ok(RecordBatch::try_new(self.schema.clone(), self.record.finish(rows)?)?)
     }
 }
 

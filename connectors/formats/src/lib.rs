@@ -25,6 +25,8 @@ mod column;
 pub mod csv;
 pub mod fields;
 pub mod json;
+#[cfg(test)]
+mod needs;
 mod number;
 mod patience;
 pub mod protobuf;
@@ -39,6 +41,7 @@ mod word;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tidemill_core::need::Need;
 use tidemill_core::table::{OptionSpec, Options};
 use tidemill_core::{Error, Result};
 
@@ -180,6 +183,19 @@ impl Format {
             Self::Json(json) => Box::new(json.decoder(schema)?),
             Self::Protobuf(protobuf) => Box::new(protobuf.decoder(schema)?),
             Self::Raw(raw) => Box::new(raw.decoder(schema)?),
+        })
+    }
+
+    /// As [`Format::decoder`], for a job that looks at no more than this of the columns: in JSON and CSV what is not
+    /// looked at, and may be null, is not decoded and is null. Records that are bad only there are good.
+    ///
+    /// # Errors
+    /// Those of [`Format::decoder`].
+    pub fn decoder_reading(&self, schema: SchemaRef, needs: &[Need]) -> Result<Box<dyn Decoder>> {
+        Ok(match self {
+            Self::Csv(csv) => Box::new(csv.decoder(schema)?.reading(needs)?),
+            Self::Json(json) => Box::new(json.decoder(schema)?.reading(needs)?),
+            Self::Avro(_) | Self::Protobuf(_) | Self::Raw(_) => self.decoder(schema)?,
         })
     }
 

@@ -198,6 +198,7 @@ impl Decoder for RawDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        Ok(RecordBatch::try_new(self.schema.clone(), self.record.finish()?)?)
+        let rows = self.len();
+        Ok(RecordBatch::try_new(self.schema.clone(), self.record.finish(rows)?)?)
     }
 }

@@ -10,6 +10,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 use tidemill_core::ErrorKind;
+use tidemill_core::need::Need;
 use tidemill_core::source::{Offset, Source};
 use tidemill_core::table::{ConnectorFactory, TableSpec};
 
@@ -273,6 +274,45 @@ fn parquet_is_read_by_name_from_every_row_on() {
             .to_string()
             .contains("not a Parquet file")
     );
+}
+
+#[test]
+fn what_a_job_does_not_look_at_is_null_and_all_else_is_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    parquet_file(folder.path(), 30);
+    let text = |line: fn(usize) -> String| (0..30).map(line).collect::<String>();
+    put(folder.path(), "a.csv", text(|n| format!("{n},text {n}\n")));
+    put(folder.path(), "h.csv", format!("s,n\n{}", text(|n| format!("text {n},{n}\n"))));
+    put(folder.path(), "a.json", text(|n| format!("{{\"n\":{n},\"s\":\"text {n}\"}}\n")));
+    let columns =
+        schema(&[("n", DataType::Int64), ("file", DataType::Utf8View), ("s", DataType::Utf8View)]);
+    let path = |name| FileSource::new(folder.path().join(name));
+    for files in [
+        path("a.csv").csv(columns.clone()),
+        path("h.csv").csv(columns.clone()).with_header(),
+        path("a.json").json(columns.clone()),
+        path("a.parquet").parquet(columns.clone()),
+    ] {
+        let whole = files.with_metadata(1, "file.name").unwrap();
+        for kept in [0, 2] {
+            let mut needs = [Need::Nothing, Need::All, Need::Nothing];
+            needs[kept] = Need::All;
+            let some = whole.reading(&needs).expect("a column is spared");
+            let split = &some.splits().unwrap()[0];
+            let (all, some) = (
+                read_split(&whole, split, None, 7).unwrap(),
+                read_split(some.as_ref(), split, None, 7).unwrap(),
+            );
+            assert_eq!((&some.records, &some.offsets), (&all.records, &all.offsets));
+            assert_eq!(some.rows.column(2 - kept).null_count(), 30);
+            assert_eq!(some.rows.column(kept), all.rows.column(kept));
+            assert_eq!(some.rows.column(1), all.rows.column(1));
+        }
+        let none = whole.reading(&[Need::Nothing, Need::Nothing, Need::Nothing]).unwrap();
+        assert_eq!(read_all(none.as_ref())[0].rows.num_rows(), 30);
+        let metadata = [Need::All, Need::Nothing, Need::All];
+        assert!(whole.reading(&metadata).is_none(), "metadata costs nothing");
+    }
 }
 
 #[test]

@@ -97,8 +97,8 @@ impl Decoder for AvroDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
-        let columns = self.record.finish()?;
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.record.finish(rows)?;
         if let Writers::Registered(registered) = &mut self.writers
             && let Some(outage) = registered.outage.take()
         {

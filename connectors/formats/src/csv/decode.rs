@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use memchr::{memchr, memchr_iter};
+use tidemill_core::need::Need;
 use tidemill_core::{Error, Result};
 
 use super::CsvFormat;
@@ -53,12 +54,33 @@ impl CsvDecoder {
         for field in schema.fields() {
             super::encode::check_column(field.name(), field.data_type())?;
         }
-        let absent = (0..schema.fields().len()).filter(|c| !targets.contains(&Some(*c))).collect();
         let record = Record::new(schema.fields())?;
+        let absent = absent(&record, &targets);
         let lines = LineReader::new(&format, targets.len());
         let fields = FieldReader { format, record, targets, absent, unquoted: Vec::new() };
         Ok(Self { fields, lines, schema, rows: 0 })
     }
+
+    /// The same decoder, which has no rows yet, for a job that looks at no more than this of the columns: fields of the
+    /// rest are counted and not read, and are null.
+    ///
+    /// # Errors
+    /// A defect: the decoder could be made.
+    pub fn reading(mut self, needs: &[Need]) -> Result<Self> {
+        let fields = &mut self.fields;
+        let record = Record::reading(self.schema.fields(), needs)?;
+        for target in &mut fields.targets {
+            *target = target.and_then(|place| record.column_of(place));
+        }
+        fields.absent = absent(&record, &fields.targets);
+        fields.record = record;
+        Ok(self)
+    }
+}
+
+/// Columns that no field fills.
+fn absent(record: &Record, targets: &[Option<usize>]) -> Vec<usize> {
+    (0..record.columns.len()).filter(|column| !targets.contains(&Some(*column))).collect()
 }
 
 fn check_header(schema: &SchemaRef, names: &[String], targets: &[Option<usize>]) -> Result<()> {
@@ -120,8 +142,8 @@ impl Decoder for CsvDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
-        Ok(RecordBatch::try_new(self.schema.clone(), self.fields.record.finish()?)?)
+        let rows = std::mem::take(&mut self.rows);
+        Ok(RecordBatch::try_new(self.schema.clone(), self.fields.record.finish(rows)?)?)
     }
 }
 

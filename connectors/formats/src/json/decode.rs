@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::Result;
+use tidemill_core::need::Need;
 
 use super::JsonFormat;
 use super::map::read_map;
@@ -24,6 +25,19 @@ impl JsonDecoder {
     pub(super) fn new(format: JsonFormat, schema: SchemaRef) -> Result<Self> {
         let (record, usual) = (Record::new(schema.fields())?, Usual::default());
         Ok(Self { format, record, schema, rows: 0, usual })
+    }
+
+    /// The same decoder, which has no rows yet, for a job that looks at no more than this of the columns: the rest
+    /// is taken as fields that no column is called after, and is null. Where every field must be there, all are
+    /// read.
+    ///
+    /// # Errors
+    /// A defect: the decoder could be made.
+    pub fn reading(mut self, needs: &[Need]) -> Result<Self> {
+        if !self.format.needs_all_fields {
+            self.record = Record::reading(self.schema.fields(), needs)?;
+        }
+        Ok(self)
     }
 }
 
@@ -65,8 +79,8 @@ impl Decoder for JsonDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
-        Ok(RecordBatch::try_new(self.schema.clone(), self.record.finish()?)?)
+        let rows = std::mem::take(&mut self.rows);
+        Ok(RecordBatch::try_new(self.schema.clone(), self.record.finish(rows)?)?)
     }
 }
 

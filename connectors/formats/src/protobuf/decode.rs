@@ -96,8 +96,8 @@ impl Decoder for ProtobufDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch> {
-        self.rows = 0;
-        let columns = self.record.finish()?;
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.record.finish(rows)?;
         if let Plans::Registry(plans) = &mut self.plans
             && let Some(fatal) = plans.fatal.take()
         {
