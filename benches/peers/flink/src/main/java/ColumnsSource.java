@@ -47,10 +47,12 @@ final class ColumnsSource implements Source<RowData, ColumnsSource.Share, Collec
 
   @Override
   public SplitEnumerator<Share, Collection<Share>> createEnumerator(SplitEnumeratorContext<Share> context) {
-    int subtasks = context.currentParallelism();
+    int batches = (new Columns(Path.of(folder), type).rows() + BATCH_ROWS - 1) / BATCH_ROWS;
+    // A reader takes it for granted that a split has a row.
+    int of = Math.min(context.currentParallelism(), batches);
     List<Share> shares = new ArrayList<>();
-    for (int share = 0; share < subtasks; share++) {
-      shares.add(new Share(folder, type, share, subtasks, 0));
+    for (int share = 0; share < of; share++) {
+      shares.add(new Share(folder, type, share, of, 0));
     }
     return new IteratorSourceEnumerator<>(context, shares);
   }
@@ -102,6 +104,7 @@ final class ColumnsSource implements Source<RowData, ColumnsSource.Share, Collec
       rows = columns.rows();
       skipped = (share.of - 1) * BATCH_ROWS;
       read = share.read;
+      Stopwatch.start();
       next = (read / BATCH_ROWS * share.of + share.number) * BATCH_ROWS + read % BATCH_ROWS;
     }
 

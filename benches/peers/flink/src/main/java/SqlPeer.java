@@ -6,7 +6,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import org.apache.flink.api.common.JobExecutionResult;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.MemorySize;
 import org.apache.flink.configuration.PipelineOptions;
@@ -21,8 +20,8 @@ import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
  * A job file in Flink SQL on a cluster in this process, as a peer of Tidemill; run by {@code ../run}.
  *
  * <p>Argument: the job file, whose tables are of the connectors {@code columns} and {@code totals}. Says {@code ready}, and then runs
- * the job once for every line of its input, which is a parallelism; answers with a line of JSON: the seconds that the job took by
- * Flink's own account, from when the cluster had it to its end, and what its results add up to.
+ * the job once for every line of its input, which is a parallelism; answers with a line of JSON: the seconds from its reading the
+ * first row to its last result, and what its results add up to.
  *
  * <p>Flink's own defaults hold but for objects, which operators may hand on instead of copying them, and managed memory.
  */
@@ -51,13 +50,13 @@ public final class SqlPeer {
       System.out.println("ready");
       BufferedReader requests = new BufferedReader(new InputStreamReader(System.in));
       for (String line = requests.readLine(); line != null; line = requests.readLine()) {
-        double seconds = run(cluster, settings, statements, Integer.parseInt(line.trim()));
-        System.out.printf("{\"seconds\": %s, \"checksum\": %s}%n", seconds, Checksum.takeTotal().json());
+        run(cluster, settings, statements, Integer.parseInt(line.trim()));
+        System.out.printf("{\"seconds\": %s, \"checksum\": %s}%n", Stopwatch.takeSeconds(), Checksum.takeTotal().json());
       }
     }
   }
 
-  private static double run(MiniCluster cluster, Configuration settings, List<String> statements, int parallelism)
+  private static void run(MiniCluster cluster, Configuration settings, List<String> statements, int parallelism)
       throws Exception {
     StreamExecutionEnvironment environment = StreamExecutionEnvironment.getExecutionEnvironment(settings);
     environment.setParallelism(parallelism);
@@ -71,8 +70,7 @@ public final class SqlPeer {
       }
     }
     inserts.attachAsDataStream();
-    JobExecutionResult result = cluster.executeJobBlocking(environment.getStreamGraph().getJobGraph());
-    return result.getNetRuntime() / 1e3;
+    cluster.executeJobBlocking(environment.getStreamGraph().getJobGraph());
   }
 
   /** The statements of a job file, those of its statement set one by one. None of its texts has a semicolon. */

@@ -108,6 +108,7 @@ public final class TotalsFactory implements DynamicTableSinkFactory {
     public void flush(boolean endOfInput) {
       if (endOfInput) {
         checksum.addToTotal();
+        Stopwatch.stop();
       }
     }
 
