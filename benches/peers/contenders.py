@@ -16,8 +16,8 @@ PEERS = {"timely": "timely dataflow", "duckdb": "DuckDB batch", "polars": "Polar
 class Peer:
     """A process that says `ready`, and then runs once for every line it is sent."""
 
-    def __init__(self, name, threads, rows, *words):
-        self.name, self.threads, self.rows = name, threads, rows
+    def __init__(self, kind, threads, rows, *words):
+        self.kind, self.name, self.threads, self.rows = kind, PEERS[kind], threads, rows
         self.process = subprocess.Popen(
             [str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.answer("ready")
@@ -31,14 +31,14 @@ class Peer:
         return line
 
     def run(self):
-        """Seconds of a run. Wrong results end the script."""
+        """One run, as `bench` tells it. Wrong results end the script."""
         self.process.stdin.write(f"{self.threads}\n")
         self.process.stdin.flush()
         answer = json.loads(self.answer())
         found, right = answer["checksum"], self.rows.checksum
         if right and not agree(found, right):
             sys.exit(f"{self.name} on {self.threads} threads found {found}; Tidemill found {right}")
-        return answer["seconds"]
+        return {(self.name, self.threads): (self.rows.number, answer["seconds"], right is not None)}
 
     def close(self):
         self.process.kill()
@@ -91,7 +91,7 @@ def words(peer, threads, rows, workload):
 
 
 def bench(arguments):
-    """One round of `tidemill bench`: rows and seconds by name and threads."""
+    """One round of `tidemill bench`: rows, seconds and whether results were compared, by name and threads."""
     report = json.loads(command(
         TIDEMILL, "bench", *arguments, "--parallelism", ",".join(map(str, THREADS)), "--warm-up", 1, "--runs", 1, "-o", "json"))
-    return {(one["name"], one["threads"]): (one["rows"], one["seconds"][0]) for one in report["contenders"]}
+    return {(one["name"], one["threads"]): (one["rows"], one["seconds"][0], True) for one in report["contenders"]}

@@ -33,8 +33,20 @@ public final class SqlPeer {
 
   private SqlPeer() {}
 
-  public static void main(String[] args) throws Exception {
-    List<String> statements = statements(Files.readString(Path.of(args[0])));
+  public static void main(String[] args) {
+    try {
+      serve(statements(Files.readString(Path.of(args[0]))));
+    } catch (Exception error) {
+      Throwable cause = error;
+      while (cause.getCause() != null) {
+        cause = cause.getCause();
+      }
+      System.err.println(args[0] + " failed: " + cause);
+      System.exit(1);
+    }
+  }
+
+  private static void serve(List<String> statements) throws Exception {
     Configuration settings = new Configuration();
     settings.set(PipelineOptions.OBJECT_REUSE, true);
     settings.set(TaskManagerOptions.MANAGED_MEMORY_SIZE, MemorySize.parse("512m"));
