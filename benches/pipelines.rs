@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidemill::bench::contenders::contenders;
+use tidemill::bench::served::Servers;
 use tidemill::bench::workload::{Query, Workload};
 
 const SECOND: i64 = 1_000_000;
@@ -21,7 +22,9 @@ fn windows(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(query.to_string());
         group.throughput(Throughput::Elements(workload.rows as u64));
         group.sample_size(10).measurement_time(Duration::from_secs(5));
-        for contender in contenders(&workload).expect("rows in memory cannot fail") {
+        for contender in
+            contenders(&workload, &Servers::default()).expect("rows in memory cannot fail")
+        {
             let name = format!("{}, {} threads", contender.name, contender.threads);
             group.bench_function(name, |bencher| {
                 bencher.iter(|| contender.run().expect("the pipeline runs"));

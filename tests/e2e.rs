@@ -4,6 +4,8 @@
 
 #[path = "e2e/absurd.rs"]
 mod absurd;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/book.rs"]
 mod book;
 #[path = "e2e/budget.rs"]

@@ -1,7 +1,9 @@
 //! Who takes part: the engine and the yardsticks, over the same rows.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_core::Result;
 use tidemill_core::source::Source;
@@ -14,6 +16,9 @@ use super::hand::Windows;
 use super::input::{self, Files};
 use super::measure::{Contender, Outcome};
 use super::scan::{Place, Scan};
+use super::served::kafka::Topic;
+use super::served::redis::Streams;
+use super::served::{Servers, yardsticks as yardsticks_beside};
 use super::table::{ColumnTable, Count, Totals};
 use super::text::{Fields, TextKey};
 use super::workload::{KeyType, Query, RowSource, Workload};
@@ -46,14 +51,18 @@ pub const CHECKPOINTED: &str = "Tidemill, checkpoints";
 /// A job file.
 pub const JOB_FILE: &str = "Tidemill, job file";
 
+/// Runs beside which checkpoints are measured take about so long: at least five fall into each. Tests are content
+/// with a few passes over their rows.
+const CHECKPOINTED_RUN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 8_000 });
+
 /// Windows in which a row lies, at most, if the loop by hand is to merge their slices at each firing.
 const OVERLAP_MAX: i64 = 100;
 
 /// All contenders for a workload. Makes its rows, which takes a while.
 ///
 /// # Errors
-/// A window that cannot be, or files that cannot be written.
-pub fn contenders(workload: &Workload) -> Result<Vec<Contender>> {
+/// A window that cannot be, files that cannot be written, or a server that cannot be filled.
+pub fn contenders(workload: &Workload, servers: &Servers) -> Result<Vec<Contender>> {
     // Says what is wrong with the window before anybody runs.
     engine::aggregate(workload)?;
     let rows = input::rows(workload);
@@ -61,20 +70,44 @@ pub fn contenders(workload: &Workload) -> Result<Vec<Contender>> {
     let mut all = Vec::new();
     for &threads in &workload.parallelism {
         let workload = Arc::new(workload.clone());
-        if workload.source == RowSource::Memory {
+        if matches!(workload.source, RowSource::Kafka | RowSource::Redis) {
+            all.extend(served(&workload, &rows, threads, servers)?);
+        } else if workload.source == RowSource::Memory {
             let splits = input::deal(&rows, threads);
             let source = MemorySource::new(schema.clone(), splits.clone());
             let place = |split| Scan { schema: schema.clone(), place: Place::Memory(split) };
             let scans: Vec<Scan> = splits.into_iter().map(place).collect();
             all.extend(yardsticks(&workload, &Arc::new(scans)));
-            all.extend(engines(&workload, threads, move || source.clone()));
+            all.extend(engines(&workload, threads, move || source.clone())?);
         } else {
             let files = Files::write(&workload, &rows, threads)?;
             all.extend(yardsticks(&workload, &Arc::new(files.scans())));
             let (schema, format) = (schema.clone(), workload.source);
-            all.extend(engines(&workload, threads, move || source(&files, format, &schema)));
+            all.extend(engines(&workload, threads, move || source(&files, format, &schema))?);
         }
     }
+    Ok(all)
+}
+
+/// The engine and yardsticks over rows that a server keeps, in a split for each thread.
+fn served(
+    workload: &Arc<Workload>,
+    rows: &[RecordBatch],
+    threads: usize,
+    servers: &Servers,
+) -> Result<Vec<Contender>> {
+    let (windows, merges) = (windows(workload), merges_few(workload));
+    let of_source = workload.clone();
+    if workload.source == RowSource::Kafka {
+        let topic = Topic::fill(servers.brokers.as_deref(), workload, rows, threads)?;
+        let topic = Arc::new(topic);
+        let mut all = yardsticks_beside(workload, windows, merges, &Arc::new(topic.splits()));
+        all.extend(engines(workload, threads, move || topic.source(&of_source))?);
+        return Ok(all);
+    }
+    let streams = Arc::new(Streams::fill(servers.redis.as_deref(), workload, rows, threads)?);
+    let mut all = yardsticks_beside(workload, windows, merges, &Arc::new(streams.splits()));
+    all.extend(engines(workload, threads, move || streams.source(&of_source))?);
     Ok(all)
 }
 
@@ -83,29 +116,45 @@ fn source(files: &Files, format: RowSource, schema: &SchemaRef) -> impl Source +
     match format {
         RowSource::Csv => source.csv(schema.clone()),
         RowSource::Json => source.json(schema.clone()),
-        RowSource::Parquet | RowSource::Memory => source.parquet(schema.clone()),
+        _ => source.parquet(schema.clone()),
     }
 }
 
-/// The engine, without checkpoints and, where there is a folder for them, with.
+/// The engine, without checkpoints and, where there is a folder for them, with. Both then go over the rows so
+/// often that several checkpoints fall into a run.
 fn engines<S: Source + 'static>(
     workload: &Arc<Workload>,
     threads: usize,
     source: impl Fn() -> S + 'static,
-) -> Vec<Contender> {
+) -> Result<Vec<Contender>> {
+    let passes = match &workload.checkpoints {
+        Some(_) => {
+            // The first warms up.
+            let mut start = Instant::now();
+            engine::run(workload, source(), threads, None, 1)?;
+            if start.elapsed() < CHECKPOINTED_RUN {
+                start = Instant::now();
+                engine::run(workload, source(), threads, None, 1)?;
+            }
+            CHECKPOINTED_RUN.div_duration_f64(start.elapsed()).ceil() as u32
+        }
+        None => 1,
+    };
     let source = Arc::new(source);
     let engine = |name, folder: Option<String>| {
         let (source, workload) = (source.clone(), workload.clone());
         Contender::new(name, threads, move || {
-            let (checksum, summary) = engine::run(&workload, source(), threads, folder.as_deref())?;
-            Ok(Outcome { emit_delay: Some(summary.emit_delay), ..Outcome::of(checksum) })
+            let folder = folder.as_deref();
+            let (checksum, summary) = engine::run(&workload, source(), threads, folder, passes)?;
+            let (emit_delay, passes) = (Some(summary.emit_delay), Some(passes));
+            Ok(Outcome { emit_delay, passes, ..Outcome::of(checksum) })
         })
     };
     let mut all = vec![engine(TIDEMILL, None)];
     if workload.checkpoints.is_some() {
         all.push(engine(CHECKPOINTED, workload.checkpoints.clone()));
     }
-    all
+    Ok(all)
 }
 
 /// What a yardstick does with the rows of each split.
@@ -117,8 +166,7 @@ fn yardsticks(workload: &Arc<Workload>, scans: &Arc<Vec<Scan>>) -> Vec<Contender
     let is_session = matches!(workload.query, Query::Session { .. });
     let is_text = matches!(workload.source, RowSource::Csv | RowSource::Json);
     let by_integer = workload.key_type == KeyType::Integer;
-    let windows = windows(workload);
-    let merges_few = windows.size / windows.slide <= OVERLAP_MAX;
+    let merges_few = merges_few(workload);
     // Sessions by hand want the rows in the order of time.
     let in_order = !(workload.one_file && scans.len() > 1);
     let all: [(&str, bool, Work); 6] = [
@@ -148,6 +196,12 @@ fn windows(workload: &Workload) -> Windows {
         Query::Hopping { size_us, slide_us } => (size_us, slide_us),
     };
     Windows { size, slide, disorder: workload.disorder_us }
+}
+
+/// Whether a window has so few slices that a loop by hand may merge them when it fires.
+fn merges_few(workload: &Workload) -> bool {
+    let windows = windows(workload);
+    windows.size / windows.slide <= OVERLAP_MAX
 }
 
 fn by_loop(workload: &Workload, scans: &[Scan]) -> Result<Checksum> {
@@ -224,7 +278,7 @@ mod tests {
 
     /// Every contender gives the same results, which `measure` checks: their names on one thread.
     fn all_agree(workload: &Workload) -> Vec<String> {
-        let contenders = contenders(workload).unwrap();
+        let contenders = contenders(workload, &Servers::default()).unwrap();
         let measured = measure(&contenders, 0, 1, |_| {}).unwrap();
         let results =
             |m: &super::super::measure::Measured| m.samples[0].outcome.checksum.unwrap().results;
@@ -280,7 +334,7 @@ mod tests {
             }
         }
         let parquet = Workload { source: RowSource::Parquet, one_file: true, ..workload() };
-        let error = contenders(&parquet).err().unwrap();
+        let error = contenders(&parquet, &Servers::default()).err().unwrap();
         assert!(error.to_string().contains("--one-file"), "{error}");
     }
 
@@ -297,6 +351,6 @@ mod tests {
     #[test]
     fn windows_that_cannot_be_are_refused_before_anything_runs() {
         let query = Query::Hopping { size_us: 10 * SECOND, slide_us: 3 * SECOND };
-        assert!(contenders(&Workload { query, ..workload() }).is_err());
+        assert!(contenders(&Workload { query, ..workload() }, &Servers::default()).is_err());
     }
 }

@@ -19,6 +19,7 @@ use tidemill_core::{Batch, Error, Result};
 use tidemill_memory::MemorySource;
 use tidemill_runtime::{JobSummary, StartFrom};
 
+use super::again::{Again, Passes};
 use super::batch::add_results;
 use super::checksum::{Checksum, WindowResult, key_codes};
 use super::input;
@@ -28,20 +29,25 @@ use crate::prelude::{Hopping, Job, Session, Tumbling, Watermarks, avg, col, coun
 /// From one checkpoint to the next, where there are any.
 pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the workload's query over a source on so many shards, with a checkpoint every second under a
-/// folder where one is given.
+/// Runs the workload's query on so many shards over a source, whose rows are gone through so many times, with
+/// a checkpoint every second under a folder where one is given. The checksum is that of each time.
 ///
 /// # Errors
-/// Whatever ends the job.
+/// Whatever ends the job, or results that are not the same each time.
 pub fn run(
     workload: &Workload,
     source: impl Source + 'static,
     shards: usize,
     checkpoints: Option<&str>,
+    times: u32,
 ) -> Result<(Checksum, JobSummary)> {
-    let sink = ChecksumSink::default();
-    let total = sink.total.clone();
-    let mut job = job(workload, source, sink);
+    let passes = Passes::new(workload, times);
+    let sink = ChecksumSink { passes, totals: Arc::default() };
+    let totals = sink.totals.clone();
+    let mut job = match times {
+        1 => job(workload, source, sink),
+        _ => job(workload, Again::new(source, passes), sink),
+    };
     job.parallelism(shards);
     if let Some(folder) = checkpoints {
         job.checkpoints(folder, CHECKPOINT_INTERVAL);
@@ -50,8 +56,15 @@ pub fn run(
         }
     }
     let summary = job.run_blocking()?;
-    let checksum = *total.lock();
-    Ok((checksum, summary))
+    let totals = totals.lock();
+    let first = totals.first().copied().unwrap_or_default();
+    match totals.iter().position(|total| !total.agrees_with(&first)) {
+        None => Ok((first, summary)),
+        Some(pass) => {
+            let message = format!("the rows' pass {pass} has other results than the first");
+            Err(Error::internal(message))
+        }
+    }
 }
 
 /// The workload's windowed aggregation by itself.
@@ -60,7 +73,8 @@ pub fn run(
 /// A window that cannot be: a slide that does not divide the size, say.
 pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
     let source = MemorySource::new(input::schema(workload), Vec::new());
-    let graph = job(workload, source, ChecksumSink::default()).graph()?;
+    let sink = ChecksumSink { passes: Passes::new(workload, 1), totals: Arc::default() };
+    let graph = job(workload, source, sink).graph()?;
     let keyed = graph.nodes().iter().find_map(|node| match &node.kind {
         NodeKind::Keyed(keyed) => Some(keyed.clone()),
         _ => None,
@@ -99,10 +113,10 @@ pub(super) fn job(
     job
 }
 
-/// A sink that adds up the results.
-#[derive(Default)]
+/// A sink that adds up the results of each pass over the rows.
 struct ChecksumSink {
-    total: Arc<Mutex<Checksum>>,
+    passes: Passes,
+    totals: Arc<Mutex<Vec<Checksum>>>,
 }
 
 impl Sink for ChecksumSink {
@@ -112,7 +126,7 @@ impl Sink for ChecksumSink {
     }
 
     fn writer(&self, _: &SinkContext) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(ChecksumWriter { total: self.total.clone() }))
+        Ok(Box::new(ChecksumWriter { passes: self.passes, totals: self.totals.clone() }))
     }
 
     fn committer(&self, _: &SinkContext) -> Result<Box<dyn SinkCommitter>> {
@@ -125,7 +139,22 @@ impl Sink for ChecksumSink {
 }
 
 struct ChecksumWriter {
-    total: Arc<Mutex<Checksum>>,
+    passes: Passes,
+    totals: Arc<Mutex<Vec<Checksum>>>,
+}
+
+impl ChecksumWriter {
+    /// Adds results of one pass, their windows as they would be in the first.
+    fn add(&self, rows: &RecordBatch, window_start: i64) -> Result<()> {
+        let (pass, later) = self.passes.of(window_start);
+        let part = add_up(rows, later)?;
+        let mut totals = self.totals.lock();
+        if totals.len() <= pass {
+            totals.resize(pass + 1, Checksum::default());
+        }
+        totals[pass].merge(&part);
+        Ok(())
+    }
 }
 
 impl SinkWriter for ChecksumWriter {
@@ -134,8 +163,19 @@ impl SinkWriter for ChecksumWriter {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<()> {
-        let part = add_up(&batch.rows)?;
-        self.total.lock().merge(&part);
+        let starts = times(&batch.rows, "window_start")?;
+        let (Some(least), Some(greatest)) = (starts.iter().min(), starts.iter().max()) else {
+            return Ok(());
+        };
+        let pass = |start: i64| self.passes.of(start).0;
+        if pass(*least) == pass(*greatest) {
+            return self.add(&batch.rows, *least);
+        }
+        let mut row = 0;
+        for part in starts.chunk_by(|a, b| pass(*a) == pass(*b)) {
+            self.add(&batch.rows.slice(row, part.len()), part[0])?;
+            row += part.len();
+        }
         Ok(())
     }
 
@@ -144,25 +184,31 @@ impl SinkWriter for ChecksumWriter {
     }
 }
 
-fn add_up(batch: &RecordBatch) -> Result<Checksum> {
-    let column = |name: &str| {
-        batch
-            .column_by_name(name)
-            .ok_or_else(|| Error::internal(format!("the results have no column `{name}`")))
-    };
-    let times = |name| column(name).map(|c| c.as_primitive::<TimestampMicrosecondType>().values());
-    let (starts, ends) = (times("window_start")?, times("window_end")?);
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    let missing = || Error::internal(format!("the results have no column `{name}`"));
+    batch.column_by_name(name).ok_or_else(missing)
+}
+
+fn times<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a [i64]> {
+    Ok(column(batch, name)?.as_primitive::<TimestampMicrosecondType>().values())
+}
+
+/// The checksum of these results, with windows so much earlier.
+fn add_up(batch: &RecordBatch, later: i64) -> Result<Checksum> {
+    let (starts, ends) = (times(batch, "window_start")?, times(batch, "window_end")?);
     let mut checksum = Checksum::default();
     if batch.column_by_name("sum").is_some() {
         let names = ["key", "n", "sum", "min", "max", "avg"];
         let columns: Vec<ArrayRef> =
-            names.into_iter().map(|name| column(name).cloned()).collect::<Result<_>>()?;
-        add_results(&columns, |row| (starts[row], ends[row]), &mut checksum)?;
+            names.into_iter().map(|name| column(batch, name).cloned()).collect::<Result<_>>()?;
+        let window = |row: usize| (starts[row] - later, ends[row] - later);
+        add_results(&columns, window, &mut checksum)?;
         return Ok(checksum);
     }
-    let counts = column("n")?.as_primitive::<Int64Type>().values();
-    for (row, key) in key_codes(column("key")?)?.into_iter().enumerate() {
-        let (window_start, window_end, count) = (starts[row], ends[row], counts[row]);
+    let counts = column(batch, "n")?.as_primitive::<Int64Type>().values();
+    for (row, key) in key_codes(column(batch, "key")?)?.into_iter().enumerate() {
+        let (window_start, window_end, count) =
+            (starts[row] - later, ends[row] - later, counts[row]);
         let result =
             WindowResult { window_start, window_end, key, count, ..WindowResult::default() };
         checksum.add(&result);

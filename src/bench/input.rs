@@ -1,4 +1,4 @@
-//! The benchmark's rows, `(key BIGINT or STRING, ts TIMESTAMP, value DOUBLE)`: in memory, or in files.
+//! The benchmark's rows, `(key BIGINT or STRING, ts TIMESTAMP, value DOUBLE)`: in memory, in files, or as text.
 //!
 //! Invariant: however many splits there are, together they hold the same rows, and within each the
 //! rows are as much out of order as in all.
@@ -141,19 +141,35 @@ fn write_file(
     let format = match format {
         RowSource::Csv => Format::Csv(Default::default()),
         RowSource::Json => Format::Json(Default::default()),
-        RowSource::Parquet | RowSource::Memory => return write_parquet(file, schema, rows),
+        _ => return write_parquet(file, schema, rows),
     };
+    encode(&format, schema, rows, |line| {
+        Ok(file.write_all(line).and_then(|()| file.write_all(b"\n"))?)
+    })?;
+    Ok(file.flush()?)
+}
+
+/// Hands over each row as text, its value rounded to hundredths, as prices are.
+///
+/// # Errors
+/// What `each` returns.
+pub(super) fn encode(
+    format: &Format,
+    schema: &SchemaRef,
+    rows: &[RecordBatch],
+    mut each: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut encoder = format.encoder(schema.clone())?;
     for batch in rows {
-        let mut written = Ok(());
-        encoder.encode(&in_hundredths(batch)?, &mut |line| {
-            if written.is_ok() {
-                written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
+        let mut taken = Ok(());
+        encoder.encode(&in_hundredths(batch)?, &mut |row| {
+            if taken.is_ok() {
+                taken = each(row);
             }
         })?;
-        written?;
+        taken?;
     }
-    Ok(file.flush()?)
+    Ok(())
 }
 
 fn write_parquet(file: BufWriter<File>, schema: &SchemaRef, rows: &[RecordBatch]) -> Result<()> {

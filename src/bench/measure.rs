@@ -49,6 +49,8 @@ pub struct Outcome {
     pub rows: Option<u64>,
     /// How many results it gave, where they are counted instead of being looked at.
     pub results: Option<u64>,
+    /// How often it went over the rows, where that is not once.
+    pub passes: Option<u32>,
 }
 
 impl Outcome {
@@ -88,9 +90,9 @@ impl Outcome {
 /// What a run took.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// From its start to its last result.
+    /// From its start to its last result, over the number of its passes over the rows.
     pub wall: Duration,
-    /// Processor time, to a hundredth of a second.
+    /// Processor time, to a hundredth of a second; of one pass.
     pub cpu: Option<Duration>,
     /// Most memory in use while it ran, in bytes, the rows in memory included.
     pub peak_bytes: Option<u64>,
@@ -152,6 +154,8 @@ fn sample(contender: &Contender) -> Result<Sample> {
     let cpu = process::cpu_time().zip(cpu).map(|(after, before)| after.saturating_sub(before));
     let peak = memory.and_then(|_| process::memory()).map(|memory| memory.peak);
     let added = peak.zip(memory).map(|(peak, before)| peak.saturating_sub(before.resident));
+    let passes = outcome.passes.unwrap_or(1).max(1);
+    let (wall, cpu) = (wall / passes, cpu.map(|cpu| cpu / passes));
     Ok(Sample { wall, cpu, peak_bytes: peak, added_bytes: added, outcome })
 }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`workload`] | what is measured: query, rows, source |
 //! | [`input`], [`scan`] | the rows: in memory, or in files |
+//! | [`served`] | the rows on a server, and yardsticks that read them there |
 //! | [`checksum`] | what every contender's results add up to |
 //! | [`hand`], `table`, `text` | yardstick: loops written by hand, over columns and over lines of text |
 //! | `sessions` | yardstick: sessions written by hand |
@@ -16,6 +17,7 @@
 //! | [`batch`] | yardstick: DataFusion's `GROUP BY` over the whole input |
 //! | [`engine`] | the engine, running the same query as a job |
 //! | [`nexmark`] | the Nexmark queries, beside their generator |
+//! | [`again`] | rows that are gone through more than once |
 //! | [`contenders`] | all of them over one workload |
 //! | [`measure`], [`process`] | rounds in which contenders take turns, and what each run cost |
 //! | [`report`], [`machine`] | medians, spreads, ratios, and where they were measured |
@@ -25,6 +27,7 @@
 //!
 //! Invariant: no figure is told of a contender whose results differ from the others'.
 
+pub mod again;
 pub mod batch;
 pub mod checksum;
 pub mod compare;
@@ -41,6 +44,7 @@ pub mod open_loop;
 pub mod process;
 pub mod report;
 pub mod scan;
+pub mod served;
 mod sessions;
 pub mod statistics;
 mod table;

@@ -81,7 +81,7 @@ impl Scan {
                 let bytes = BufReader::with_capacity(1 << 20, piece.open()?);
                 Box::new(json.with_batch_size(BATCH_ROWS).build(bytes)?)
             }
-            RowSource::Parquet | RowSource::Memory => {
+            _ => {
                 let parquet = ParquetRecordBatchReaderBuilder::try_new(File::open(&piece.path)?)?;
                 Box::new(parquet.with_batch_size(BATCH_ROWS).build()?)
             }

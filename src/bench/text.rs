@@ -12,6 +12,7 @@ use tidemill_core::{Error, Result};
 use super::checksum::Checksum;
 use super::hand::{Slices, Windows, run};
 use super::scan::{Piece, Place, Scan};
+use super::served::Split;
 use super::table::{Group, GroupKey, RowTable};
 use super::workload::RowSource;
 
@@ -44,6 +45,19 @@ pub(super) fn rows<K: TextKey, G: Group>(
             (_, Fields::InAnyOrder) => scan_piece::<K>(piece, json_row_in_any_order::<K>, each),
         };
         scanned.map_err(|error| error.at(piece.path.display()))
+    })
+}
+
+/// Scans and aggregates records of JSON, one thread for each split.
+pub(super) fn records<K: TextKey, G: Group, S: Split>(
+    splits: &[S],
+    windows: Windows,
+) -> Result<Checksum> {
+    run(splits, windows, &(), |split, slices: &mut Slices<'_, RowTable<K, G>>| {
+        split.read(|record| match json_object::<K>(record) {
+            Some(((key, time, value), [])) => slices.add(key, time, value),
+            _ => Err(unreadable(record)),
+        })
     })
 }
 
@@ -135,10 +149,17 @@ fn csv_row<K: TextKey>(line: &[u8]) -> Parsed<'_, Row<'_, K>> {
 /// `{"key":17,"ts":"1970-01-01 00:00:12.345678","value":57.38}`, and what follows the line.
 #[inline]
 fn json_row<K: TextKey>(line: &[u8]) -> Parsed<'_, Row<'_, K>> {
+    let (row, rest) = json_object::<K>(line)?;
+    Some((row, rest.strip_prefix(b"\n")?))
+}
+
+/// The same without the end of the line.
+#[inline]
+fn json_object<K: TextKey>(line: &[u8]) -> Parsed<'_, Row<'_, K>> {
     let (key, rest) = K::json(line.strip_prefix(b"{\"key\":")?)?;
     let (time, rest) = timestamp(rest.strip_prefix(b",\"ts\":\"")?)?;
     let (value, rest) = decimal(rest.strip_prefix(b"\",\"value\":")?)?;
-    Some(((key, time, value), rest.strip_prefix(b"}\n")?))
+    Some(((key, time, value), rest.strip_prefix(b"}")?))
 }
 
 /// An object with these three fields and perhaps others that are no objects or arrays, and what follows

@@ -107,6 +107,10 @@ pub enum RowSource {
     Json,
     /// Files of Parquet.
     Parquet,
+    /// Records of JSON in a Kafka topic.
+    Kafka,
+    /// Records of JSON in Redis streams.
+    Redis,
 }
 
 impl RowSource {
@@ -117,6 +121,8 @@ impl RowSource {
             Self::Csv => "csv",
             Self::Json => "json",
             Self::Parquet => "parquet",
+            Self::Kafka => "kafka",
+            Self::Redis => "redis",
         }
     }
 }

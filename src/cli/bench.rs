@@ -22,6 +22,7 @@ use crate::bench::machine;
 use crate::bench::measure::{Contender, Outcome, measure};
 use crate::bench::nexmark::{self, Nexmark};
 use crate::bench::report::{Figures, Report, SCHEMA, ratios};
+use crate::bench::served::Servers;
 use crate::bench::workload::{KeyType, Query, RowSource, Skew, Workload};
 
 /// `tidemill bench`.
@@ -60,12 +61,19 @@ pub struct BenchArgs {
     /// Numbers of threads to measure with, one after the other.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2", value_parser = positive)]
     parallelism: Vec<usize>,
-    /// Where the rows come from; files are written to the temporary folder first.
+    /// Where the rows come from; files are written to the temporary folder first, topics and streams are
+    /// filled, and deleted in the end.
     #[arg(long, default_value = "memory")]
     source: RowSource,
     /// Write text to one file, of which each thread reads a piece, not to one for each thread.
     #[arg(long)]
     one_file: bool,
+    /// Brokers for --source kafka [default: KAFKA_BROKERS of the environment].
+    #[arg(long, value_name = "HOST:PORT,…")]
+    brokers: Option<String>,
+    /// The server for --source redis [default: REDIS_URL of the environment].
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// Runs that count.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
     runs: usize,
@@ -162,7 +170,8 @@ impl BenchArgs {
         }
         let Some(workload) = workload else { return Ok(Vec::new()) };
         eprintln!("making {} rows", workload.rows);
-        Ok(contenders(workload)?)
+        let servers = Servers { brokers: self.brokers.clone(), redis: self.redis.clone() };
+        Ok(contenders(workload, &servers)?)
     }
 
     fn name(&self, workload: Option<&Workload>) -> String {

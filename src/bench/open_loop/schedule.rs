@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{concat, concat_batches};
 use arrow::datatypes::SchemaRef;
 use tidemill_core::{Error, EventTime, Result};
 
+use crate::bench::again::later;
 use crate::bench::input::Split;
 
 /// Rows whose newest event time is kept, to find a row without looking at all before.
@@ -208,13 +209,7 @@ impl Lap {
         if shift == 0 {
             return Ok(slice);
         }
-        let times = slice.column(self.time_column).as_primitive::<TimestampMicrosecondType>();
-        let times: TimestampMicrosecondArray = times.unary(|time| time + shift);
-        let mut columns = slice.columns().to_vec();
-        columns[self.time_column] = std::sync::Arc::new(
-            times.with_data_type(slice.column(self.time_column).data_type().clone()),
-        );
-        Ok(RecordBatch::try_new(slice.schema(), columns)?)
+        later(&slice, shift)
     }
 }
 
