@@ -24,7 +24,12 @@ pub struct Layout {
     pub shards: Vec<usize>,
     /// A single shard has one operator instead of two.
     pub fused: bool,
+    /// Combiners have seen so many rows of which few went together that they let others pass.
+    pub passing: bool,
 }
+
+/// After so many rows that do not go together a combiner of sessions lets others pass.
+const PASSING_AFTER: i64 = 1 << 18;
 
 enum Message {
     Rows(RecordBatch),
@@ -54,6 +59,9 @@ pub fn run(scenario: &Scenario, layout: &Layout, rng: &mut ChaCha8Rng) -> Outcom
     let mut restored = BEGINNING;
     for (part, shards) in layout.shards.iter().enumerate() {
         let mut run = Run::new(scenario, &factory, *shards, layout.fused && *shards == 1);
+        if layout.passing {
+            run.let_pass();
+        }
         (run.results, run.side) = (results, side);
         run.restore(state, restored);
         let last = part + 1 == layout.shards.len();
@@ -100,6 +108,22 @@ impl<'a> Run<'a> {
             channels: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
             side: Collected::default(),
             results: Collected::default(),
+        }
+    }
+
+    /// Shows combiners many rows, far from each other and from the scenario's; nobody sees them again.
+    fn let_pass(&mut self) {
+        let row = |n: i64| Row {
+            time: Some(n * 1_000_000 - (1 << 52)),
+            floor: BEGINNING,
+            key: [Some(n), None],
+            value: None,
+        };
+        let rows = batch(self.scenario.keys, &(0..PASSING_AFTER).map(row).collect::<Vec<_>>());
+        let mut nobody = Collected::default();
+        for combiner in &mut self.combiners {
+            combiner.process(0, Batch::new(rows.clone()), &mut nobody).unwrap();
+            barrier(combiner.as_mut(), 1, false, &mut nobody).unwrap();
         }
     }
 

@@ -182,6 +182,43 @@ fn a_session_that_never_closes_stays_small() {
 }
 
 #[test]
+fn rows_of_keys_that_come_seldom_pass_through_and_still_meet_in_sessions() {
+    let aggregate = count_by_number(WindowSpec::session(10).unwrap(), DataType::Int64);
+    let mut combiner = aggregate.combiner(&context(0, 1)).unwrap();
+    let mut between = Collected::default();
+    for part in 0..33 {
+        let keys = part * 8000..(part + 1) * 8000;
+        combiner.process(0, numbered(1, keys), &mut between).unwrap();
+    }
+    assert!(between.batches.is_empty(), "rows are combined at first");
+    let held = combiner.state_bytes();
+    advance(combiner.as_mut(), 2, &mut between).unwrap();
+    assert_eq!(between.rows(), 264_000);
+    assert!(combiner.state_bytes() < held / 20, "{} bytes", combiner.state_bytes());
+    for round in 1..=2 {
+        combiner.process(0, numbered(5, 0..8000), &mut between).unwrap();
+        assert_eq!(between.rows(), 264_000 + round * 8000, "rows pass through");
+    }
+    let mut out = Collected::default();
+    let mut merger = aggregate.merger(&context(0, 1)).unwrap();
+    for batch in between.batches {
+        assert!(batch.len() <= 8192);
+        merger.process(0, batch, &mut out).unwrap();
+    }
+    let StateChange::Replace(state) = barrier(merger.as_mut(), 1, true, &mut out).unwrap() else {
+        panic!("a full barrier asks for everything");
+    };
+    let mut fused = aggregate.fused(&context(0, 1)).unwrap();
+    for fragment in state {
+        fused.restore(fragment).unwrap();
+    }
+    advance(fused.as_mut(), END_OF_TIME, &mut out).unwrap();
+    let counts = counts(&out);
+    assert_eq!(counts.len(), 264_000);
+    assert_eq!(counts.iter().filter(|count| **count == 3).count(), 8000);
+}
+
+#[test]
 fn very_many_sessions_fire_bit_by_bit() {
     let aggregate = count_by_number(WindowSpec::session(10).unwrap(), DataType::Int64);
     let mut operator = aggregate.fused(&context(0, 1)).unwrap();

@@ -28,6 +28,20 @@ struct Column {
     cells: Cells,
 }
 
+/// This many groups stay in the cache without help.
+const CACHED: usize = 1 << 14;
+
+impl Column {
+    /// Has the cells of groups brought into the cache, many at a time: what is added to one takes so
+    /// long that the next would not be asked for before.
+    #[inline(never)]
+    fn fetch(&self, groups: &[usize]) {
+        let group = |position: &usize| Group { position: *position, key: 0, rows: 0 };
+        let greatest = groups.iter().map(|position| self.cells.greatest(group(position)));
+        std::hint::black_box(greatest.fold(0, |all, x| all ^ x.unwrap_or(0.0).to_bits()));
+    }
+}
+
 impl CellColumns {
     /// No groups; `None` where an aggregate needs more than cells.
     pub fn new(plan: &Plan) -> Option<Self> {
@@ -58,12 +72,20 @@ impl CellColumns {
         }
     }
 
+    /// Whether cells take this one of the evaluated columns.
+    pub fn takes(&self, input: usize) -> bool {
+        self.columns.iter().any(|column| column.input == input)
+    }
+
     /// Adds rows, each to its group.
     pub fn update(&mut self, rows: &Evaluated, groups: &[usize]) {
         self.keys.clear();
         self.keys.extend(groups.iter().map(|group| *group as i64));
         groups.iter().for_each(|group| self.counts[*group] += 1);
         for column in &mut self.columns {
+            if self.counts.len() > CACHED {
+                column.fetch(groups);
+            }
             let values = rows.values[column.input].as_primitive::<Float64Type>();
             column.cells.update(groups.iter().copied(), &self.keys, values);
         }

@@ -12,6 +12,8 @@
 //! run now                 ├──────────────┤         touches this one too, or ends behind it
 //!                         start    ▲ goes out by now
 //! ```
+//!
+//! Where there are so many keys that runs stay short, rows pass as they are.
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use tidemill_core::{Batch, EventTime, Result};
 use super::admit::admit;
 use super::cells::CellColumns;
 use super::keys::{Keys, Slot};
+use super::passing::{Gain, pack};
 use super::resting::NONE;
 use crate::stateless::stateless;
 use crate::window::combiner::{BYTES_MAX, ROWS_BETWEEN_LOOKS};
@@ -39,7 +42,10 @@ pub(in crate::window) struct Combiner {
     /// By slot.
     known: Vec<Known>,
     runs: Vec<Run>,
+    /// How many rows are in runs.
+    rows: usize,
     aggregates: Aggregates,
+    gain: Gain,
     /// All runs must be out before the watermark passes this.
     deadline: EventTime,
     /// The watermark when keys were last forgotten.
@@ -143,6 +149,14 @@ impl Aggregates {
         }
     }
 
+    /// Whether aggregates take this one of the evaluated columns.
+    fn takes(&self, column: usize) -> bool {
+        match self {
+            Self::Cells(cells) => cells.takes(column),
+            Self::Accumulators(_) => true,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Cells(cells) => cells.bytes(),
@@ -157,7 +171,9 @@ impl Combiner {
             keys: Keys::new(plan.keys.clone())?,
             known: Vec::new(),
             runs: Vec::new(),
+            rows: 0,
             aggregates: Aggregates::new(&plan)?,
+            gain: Gain::default(),
             plan,
             gap,
             watermark: BEGINNING,
@@ -172,6 +188,7 @@ impl Combiner {
 
     fn combine(&mut self, rows: &Evaluated, times: &[EventTime]) -> Result<()> {
         let Self { keys, known, runs, gap, deadline, slots, groups, .. } = self;
+        self.rows += rows.rows;
         keys.find(&rows.keys, rows.rows, slots)?;
         known.resize(keys.slots(), Known::NOTHING);
         groups.clear();
@@ -215,6 +232,10 @@ impl Combiner {
         let states = self.aggregates.take_states(runs.len())?;
         let partial = Partial { rows: runs.len(), keys, states };
         self.deadline = EventTime::MAX;
+        if self.gain.combined(std::mem::take(&mut self.rows), runs.len()) {
+            self.forget()?;
+            self.aggregates = Aggregates::new(&self.plan)?;
+        }
         self.sweep();
         self.measure();
         emit::batches(vec![partial.into_batch(&self.plan, bounds)?], out)
@@ -234,6 +255,13 @@ impl Combiner {
         }
     }
 
+    /// Forgets all keys. To know nothing of them is always right.
+    fn forget(&mut self) -> Result<()> {
+        self.keys = Keys::new(self.plan.keys.clone())?;
+        self.known = Vec::new();
+        Ok(())
+    }
+
     fn measure(&mut self) {
         let runs = self.runs.capacity() * size_of::<Run>();
         let known = self.known.capacity() * size_of::<Known>();
@@ -247,6 +275,10 @@ impl Operator for Combiner {
         if times.is_empty() {
             return Ok(());
         }
+        if self.gain.passes(rows.rows) {
+            let rows = pack(&self.plan, rows, times, |column| self.aggregates.takes(column))?;
+            return emit::batches(vec![rows], out);
+        }
         self.combine(&rows, &times)?;
         self.rows_since_look += times.len();
         if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
@@ -256,9 +288,8 @@ impl Operator for Combiner {
                 self.flush(out)?;
             }
             if self.bytes > BYTES_MAX / 2 && self.runs.is_empty() {
-                // It is the keys that take the room. To know nothing of them is always right.
-                self.keys = Keys::new(self.plan.keys.clone())?;
-                self.known = Vec::new();
+                // It is the keys that take the room.
+                self.forget()?;
                 self.measure();
             }
         }

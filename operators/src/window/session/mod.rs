@@ -1,7 +1,7 @@
 //! Session windows: per key, rows at most a gap apart. `[first, last + gap)`.
 //!
 //! ```text
-//! rows ─▶ combiner: runs of rows ─▶ EXCHANGE ─▶ merger: sessions ─▶ fire when the watermark has passed
+//! rows ─▶ combiner: runs, or rows ─▶ EXCHANGE ─▶ merger: sessions ─▶ fire when the watermark has passed
 //! rows ─▶ fused: sessions ─▶ fire when the watermark has passed           one shard
 //! ```
 //!
@@ -16,6 +16,7 @@
 //! | `open`, `timers` | the bounds of open sessions, and which are due |
 //! | `live`, `cells`, `resting` | their aggregates: growing, and as states in Arrow columns |
 //! | `sessions` | all of these together |
+//! | `passing` | rows on their way through the exchange as they are |
 //! | `combiner`, `merger`, `fused` | the three operators |
 
 mod admit;
@@ -26,6 +27,7 @@ mod keys;
 mod live;
 mod merger;
 mod open;
+mod passing;
 mod resting;
 mod sessions;
 mod timers;

@@ -11,6 +11,12 @@ use super::keys::Slot;
 use super::resting::{NONE, States};
 use super::timers::Timers;
 
+/// So many keys are looked at together.
+pub(super) const TOGETHER: usize = 128;
+
+/// This many sessions stay in the cache without help.
+const CACHED: usize = 1 << 14;
+
 /// An open session, `[start, end)`.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(32))] // So that it lies in one line of the cache.
@@ -62,6 +68,13 @@ impl Session {
     }
 }
 
+impl Due {
+    fn of(slot: Slot, session: &Session) -> Self {
+        let Session { start, end, live, states, .. } = *session;
+        Self { slot, start, end, live, states }
+    }
+}
+
 impl Open {
     /// No sessions, which end `gap` microseconds after their last row.
     pub fn new(gap: i64) -> Self {
@@ -87,6 +100,16 @@ impl Open {
         }
     }
 
+    /// Has the sessions of keys brought into the cache. One after the other would be waited for: what is
+    /// done with one depends on what it is.
+    #[inline(always)]
+    pub fn fetch(&self, slots: &[Slot]) {
+        if self.newest.len() > CACHED {
+            let ends = slots.iter().map(|slot| self.newest[*slot as usize].end);
+            std::hint::black_box(ends.fold(0, |all, end| all ^ end));
+        }
+    }
+
     /// Joins rows between these bounds to the sessions of their key that they touch, or begins one.
     /// `unite` is told which sessions become one: the first takes over from the second.
     #[inline(always)]
@@ -103,7 +126,40 @@ impl Open {
             newest.end = newest.end.max(end);
             return newest;
         }
+        if newest.end < start {
+            return self.begin(slot, start, end);
+        }
         self.join_any(slot, start, end, unite)
+    }
+
+    /// Begins a session behind all others of its key.
+    #[inline(never)]
+    fn begin(&mut self, slot: Slot, start: EventTime, end: EventTime) -> &mut Session {
+        self.sessions += 1;
+        let last = self.newest[slot as usize];
+        let began = Session::new(start, end);
+        if last.is_absent() {
+            self.newest[slot as usize] = began;
+            self.schedule(slot, end);
+        } else {
+            let older = self.put_older(last);
+            self.newest[slot as usize] = Session { older, timer: last.timer, ..began };
+        }
+        &mut self.newest[slot as usize]
+    }
+
+    /// Finds a place for a session that is not its key's newest.
+    fn put_older(&mut self, session: Session) -> u32 {
+        match self.free_older.pop() {
+            Some(place) => {
+                self.older[place as usize] = session;
+                place
+            }
+            None => {
+                self.older.push(session);
+                self.older.len() as u32 - 1
+            }
+        }
     }
 
     #[inline(never)]
@@ -169,17 +225,7 @@ impl Open {
         self.sessions += chain.len();
         let mut older = NONE;
         for session in rest.iter().rev() {
-            let session = Session { older, ..*session };
-            older = match self.free_older.pop() {
-                Some(place) => {
-                    self.older[place as usize] = session;
-                    place
-                }
-                None => {
-                    self.older.push(session);
-                    self.older.len() as u32 - 1
-                }
-            };
+            older = self.put_older(Session { older, ..*session });
         }
         self.newest[slot as usize] = Session { older, timer, ..*newest };
     }
@@ -236,19 +282,21 @@ impl Open {
         {
             done = Some(bucket);
             let mut kept = Vec::new();
-            while due.len() < most
-                && let Some(slot) = slots.pop()
-            {
-                // The key has another timer, or it is another key. If it only looks as if this were its
-                // timer, it is looked at once more.
-                let newest = &self.newest[slot as usize];
-                if newest.is_absent() || newest.timer != bucket as u32 {
-                    continue;
-                }
-                match self.take_of(slot, is_due, &mut due) {
-                    None => emptied.push(slot),
-                    Some(end) if self.timers.bucket(end) == bucket => kept.push(slot),
-                    Some(end) => self.schedule(slot, end),
+            while due.len() < most && !slots.is_empty() {
+                let from = slots.len().saturating_sub(TOGETHER);
+                self.fetch(&slots[from..]);
+                for slot in slots.drain(from..) {
+                    // The key has another timer, or it is another key. If it only looks as if this were
+                    // its timer, it is looked at once more.
+                    let newest = &self.newest[slot as usize];
+                    if newest.is_absent() || newest.timer != bucket as u32 {
+                        continue;
+                    }
+                    match self.take_of(slot, is_due, &mut due) {
+                        None => emptied.push(slot),
+                        Some(end) if self.timers.bucket(end) == bucket => kept.push(slot),
+                        Some(end) => self.schedule(slot, end),
+                    }
                 }
             }
             kept.append(&mut slots);
@@ -281,9 +329,15 @@ impl Open {
         is_due: impl Fn(&Session) -> bool,
         due: &mut Vec<Due>,
     ) -> Option<EventTime> {
-        let newest = &self.newest[slot as usize];
-        if newest.older == NONE && !newest.is_absent() && !is_due(newest) {
-            return Some(newest.end);
+        let newest = &mut self.newest[slot as usize];
+        if newest.older == NONE && !newest.is_absent() {
+            if !is_due(newest) {
+                return Some(newest.end);
+            }
+            due.push(Due::of(slot, newest));
+            *newest = Session::ABSENT;
+            self.sessions -= 1;
+            return None;
         }
         let mut chain = std::mem::take(&mut self.chain);
         self.take_chain(slot, &mut chain);
@@ -291,8 +345,7 @@ impl Open {
         chain.retain(|session| {
             let is_due = is_due(session);
             if is_due {
-                let Session { start, end, live, states, .. } = *session;
-                due.push(Due { slot, start, end, live, states });
+                due.push(Due::of(slot, session));
             }
             !is_due
         });

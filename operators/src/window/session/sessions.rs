@@ -22,7 +22,7 @@ use tidemill_core::{EventTime, Result};
 
 use super::keys::{Keys, Slot};
 use super::live::{Assign, Live};
-use super::open::{Due, Open};
+use super::open::{Due, Open, TOGETHER};
 use super::resting::{NONE, Resting, StateId, States};
 use crate::window::emit;
 use crate::window::plan::{Evaluated, Plan};
@@ -59,16 +59,19 @@ fn assign(
     live: &mut impl Assign,
     resting: &mut Resting,
     slots: &[Slot],
-    bounds: impl Iterator<Item = (EventTime, EventTime)>,
+    mut bounds: impl Iterator<Item = (EventTime, EventTime)>,
     groups: &mut Scratch,
 ) {
-    groups.extend(slots.iter().zip(bounds).map(|(slot, (start, end))| {
-        let session = open.join(*slot, start, end, |into, from| {
-            live.join(into, from);
-            resting.join(&mut into.states, from.states);
-        });
-        live.group(session, *slot)
-    }));
+    for slots in slots.chunks(TOGETHER) {
+        open.fetch(slots);
+        groups.extend(slots.iter().zip(&mut bounds).map(|(slot, (start, end))| {
+            let session = open.join(*slot, start, end, |into, from| {
+                live.join(into, from);
+                resting.join(&mut into.states, from.states);
+            });
+            live.group(session, *slot)
+        }));
+    }
 }
 
 impl Sessions {

@@ -18,8 +18,9 @@ use tidemill_core::time::END_OF_TIME;
 
 use super::keys::Slot;
 
-/// Into how many buckets the ends within a gap fall.
-const BUCKETS_PER_GAP: i64 = 128;
+/// Into how many buckets the ends within a gap fall. A bucket that the watermark lies in is looked at
+/// again by the next one.
+const BUCKETS_PER_GAP: i64 = 512;
 
 /// Keys by the bucket of an end.
 pub(super) struct Timers {

@@ -10,8 +10,9 @@ use tidemill_core::Result;
 use super::keys::{Slot, Slots};
 use super::resting::NONE;
 
-/// Places for a key, at most, where they are found by their distance from the first.
-const SPREAD: usize = 4;
+/// Places for a key, at most, where they are found by their distance from the first: a table takes as
+/// much room. A shard owns one in so many of keys that lie side by side.
+const SPREAD: usize = 8;
 
 /// So many places are nothing to be spared, and so few keys not worth any.
 const SMALL: usize = 256;
@@ -62,13 +63,13 @@ impl Words {
     #[inline(always)]
     fn find_words(
         &mut self,
-        words: impl Iterator<Item = i64>,
+        words: impl Iterator<Item = i64> + Clone,
         nulls: Option<&NullBuffer>,
         slots: &mut Slots,
         found: &mut Vec<Slot>,
     ) {
         let Some(nulls) = nulls else {
-            return found.extend(words.map(|word| self.find_word(word, slots)));
+            return self.find_valid(words, slots, found);
         };
         for (row, word) in words.enumerate() {
             found.push(match (nulls.is_null(row), self.null) {
@@ -80,6 +81,27 @@ impl Words {
                     slot
                 }
             });
+        }
+    }
+
+    #[inline(always)]
+    fn find_valid(
+        &mut self,
+        words: impl Iterator<Item = i64> + Clone,
+        slots: &mut Slots,
+        found: &mut Vec<Slot>,
+    ) {
+        let Index::Dense { first, slots: known } = &self.index else {
+            return found.extend(words.map(|word| self.find_word(word, slots)));
+        };
+        // All that are known first: nothing hangs on what is found, so that none is waited for.
+        let place = |word: i64| known.get(word.wrapping_sub(*first) as usize);
+        let start = found.len();
+        found.extend(words.clone().map(|word| place(word).copied().unwrap_or(NONE)));
+        for (found, word) in found[start..].iter_mut().zip(words) {
+            if *found == NONE {
+                *found = self.find_word(word, slots);
+            }
         }
     }
 
