@@ -23,6 +23,7 @@ mod delivery;
 mod discover;
 mod epoch;
 mod exchange;
+mod gather;
 mod guard;
 pub mod job;
 mod layout;

@@ -22,15 +22,12 @@ use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Result};
 use crate::align::Pace;
 use crate::backlog::{Backlog, Dropped, Entry, Records, Waiting};
 use crate::exchange::Gates;
+use crate::gather::{Gathering, POLL_MIN};
 use crate::memory::{Account, letters_bytes, rows_bytes};
 use crate::rate::RateLimiter;
 use crate::rejects::{Emitted, Rejects};
 use crate::stats::StationStats;
 use crate::time_column::{micros_column, with_constant_time};
-
-/// A split that had nothing is not asked again sooner, unless it says that it has something: other
-/// splits must have their turn.
-const POLL_MIN: Duration = Duration::from_millis(1);
 
 /// One source on one shard.
 pub(crate) struct SourceStation {
@@ -75,6 +72,7 @@ struct Split {
     turn: u64,
     /// When it may be read again.
     due: Duration,
+    gathering: Gathering,
     /// Nothing was there at the last read, and this tells when something is.
     awaits: bool,
     /// When nothing was there the last time.
@@ -270,6 +268,7 @@ impl SourceStation {
             dropped: state.map_or(0, |state| state.dropped),
             turn: 0,
             due: now,
+            gathering: Gathering::new(now),
             awaits: false,
             silent_at: Duration::ZERO,
             signal,
@@ -475,6 +474,7 @@ impl SourceStation {
         match read {
             Read::Pending => {
                 split.due = now + self.linger.max(POLL_MIN);
+                split.gathering = Gathering::new(now);
                 split.awaits = !reader.waits();
                 split.silent_at = now;
                 // Rows are there, and only cannot be had yet: time must not pass them by.
@@ -495,8 +495,11 @@ impl SourceStation {
                 split.records += records as u64;
                 split.last_row = now;
                 split.awaits = false;
-                // A split that had less than a full batch may gather more.
-                split.due = if records < rows { now + self.linger } else { now };
+                split.gathering.took(records);
+                split.due = match records < rows {
+                    true => now + split.gathering.pause(now, self.batch_rows, self.linger),
+                    false => now,
+                };
                 self.stats.add_in(records);
                 self.stats.add(Fate::Filtered, batch.skipped);
                 if let Some(limiter) = &mut self.limiter {
