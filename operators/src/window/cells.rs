@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, FieldRef};
 use hashbrown::HashTable;
 use tidemill_core::Result;
 
+use super::emit::BATCH_ROWS;
 use super::plan::{Call, Evaluated};
 use super::table::{Partial, Results};
 use crate::aggregate::{CellCall, Cells, Group};
@@ -29,7 +30,8 @@ const SPREAD: usize = 4;
 /// So many positions are nothing to be spared.
 const SMALL: usize = 256;
 
-/// Positions for a row of a table's first batch, at most, where the table before it was dense.
+/// Positions for a row of a table's first batch, at most, where the table before it was dense but
+/// is not known to have filled up.
 const AHEAD: usize = 128;
 
 /// The aggregates of a window that cells can answer.
@@ -45,6 +47,8 @@ pub(super) struct CellPlan {
 pub(super) struct Range {
     first: i64,
     len: usize,
+    /// How many rows went into the table that had it.
+    rows: usize,
 }
 
 /// Groups of one slice.
@@ -53,6 +57,8 @@ pub(super) struct CellTable {
     index: Index,
     /// By position, how many rows went in.
     counts: Vec<i64>,
+    /// How many rows, or partial aggregates, went in.
+    rows: usize,
     columns: Vec<Cells>,
 }
 
@@ -66,7 +72,8 @@ enum Index {
 
 #[derive(Default)]
 struct Sparse {
-    positions: HashTable<u32>,
+    /// With their keys, so that a look-up goes to one place.
+    positions: HashTable<(i64, u32)>,
     hasher: ahash::RandomState,
     keys: Vec<i64>,
     /// So many groups make it worth looking whether they are dense now.
@@ -106,12 +113,8 @@ impl Sparse {
         let Self { positions, hasher, keys, .. } = self;
         let hash = |key: i64| hasher.hash_one(key);
         let next = keys.len() as u32;
-        let entry = positions.entry(
-            hash(key),
-            |position| keys[*position as usize] == key,
-            |position| hash(keys[*position as usize]),
-        );
-        let position = *entry.or_insert(next).get();
+        let entry = positions.entry(hash(key), |(of, _)| *of == key, |(of, _)| hash(*of));
+        let (_, position) = *entry.or_insert((key, next)).get();
         if position == next {
             keys.push(key);
         }
@@ -122,7 +125,7 @@ impl Sparse {
 impl CellTable {
     pub fn new(plan: Arc<CellPlan>) -> Self {
         let columns = plan.inputs.iter().map(|_| Cells::default()).collect();
-        Self { plan, index: Index::Dense { first: 0 }, counts: Vec::new(), columns }
+        Self { plan, index: Index::Dense { first: 0 }, counts: Vec::new(), rows: 0, columns }
     }
 
     pub fn plan(&self) -> &Arc<CellPlan> {
@@ -156,8 +159,9 @@ impl CellTable {
                 self.make_room(*key);
             }
         }
+        self.rows += keys.len();
         if let Index::Dense { first } = self.index {
-            *expected = Some(Range { first, len: self.counts.len() });
+            *expected = Some(Range { first, len: self.counts.len(), rows: self.rows });
         }
     }
 
@@ -197,10 +201,11 @@ impl CellTable {
     }
 
     /// Positions for the first batch, of so many rows: where the table before had them, if there is
-    /// reason to think that they will be filled.
+    /// reason to think that they will be filled. What is not touched of them takes no memory.
     fn begin(&mut self, key: i64, rows: usize, expected: Option<Range>) {
         let likely = |range: &Range| {
-            (key.wrapping_sub(range.first) as usize) < range.len && range.len <= AHEAD * rows
+            (key.wrapping_sub(range.first) as usize) < range.len
+                && range.len <= (AHEAD * rows).max(SPREAD * range.rows)
         };
         match expected.filter(likely) {
             Some(range) => {
@@ -283,7 +288,7 @@ impl CellTable {
             .keys
             .iter()
             .fold((i64::MAX, i64::MIN), |(low, high), key| (low.min(*key), high.max(*key)));
-        if usize::try_from(high.wrapping_sub(low)).is_ok_and(|span| span < SPREAD / 2 * groups) {
+        if usize::try_from(high.wrapping_sub(low)).is_ok_and(|span| span < SPREAD * groups) {
             self.span(low, high);
         }
     }
@@ -298,17 +303,24 @@ impl CellTable {
 
     /// The groups: dense ones in the order of their keys.
     fn groups(&self) -> Vec<Group> {
-        let counts = self.counts.iter().copied().enumerate();
-        match &self.index {
-            Index::Dense { first } => counts
-                .filter(|(_, rows)| *rows > 0)
-                .map(|(position, rows)| Group { position, key: first + position as i64, rows })
-                .collect(),
-            Index::Sparse(sparse) => counts
-                .zip(&sparse.keys)
-                .map(|((position, rows), key)| Group { position, key: *key, rows })
-                .collect(),
-        }
+        self.groups_from(&mut 0, usize::MAX)
+    }
+
+    /// The first groups, so many at most, at a position or behind it, which is then that behind them.
+    fn groups_from(&self, position: &mut usize, most: usize) -> Vec<Group> {
+        let first = *position;
+        let counts = self.counts[first..].iter().copied().zip(first..);
+        let key = |position: usize| match &self.index {
+            Index::Dense { first } => first + position as i64,
+            Index::Sparse(sparse) => sparse.keys[position],
+        };
+        let groups: Vec<Group> = counts
+            .filter(|(rows, _)| *rows > 0)
+            .map(|(rows, position)| Group { position, key: key(position), rows })
+            .take(most)
+            .collect();
+        *position = groups.last().map_or(self.counts.len(), |group| group.position + 1);
+        groups
     }
 
     /// Takes partial aggregates.
@@ -372,18 +384,24 @@ impl CellTable {
         Partial { rows: groups.len(), keys: vec![keys(&groups)], states }
     }
 
-    /// The groups with the results of their aggregates.
-    pub fn into_results(self) -> Results {
-        let groups = self.groups();
-        let result = |(call, column): &(CellCall, usize)| self.result(*call, *column, &groups);
-        let values = self.plan.calls.iter().map(result).collect();
-        Results { rows: groups.len(), keys: vec![keys(&groups)], values }
+    /// The groups with the results of their aggregates, in parts: what belongs to a few thousand groups
+    /// stays in the cache from one aggregate to the next.
+    pub fn into_results(self, mut each: impl FnMut(Results) -> Result<()>) -> Result<()> {
+        let mut position = 0;
+        loop {
+            let groups = self.groups_from(&mut position, BATCH_ROWS);
+            if groups.is_empty() {
+                return Ok(());
+            }
+            let result = |(call, column): &(CellCall, usize)| self.result(*call, *column, &groups);
+            let values = self.plan.calls.iter().map(result).collect();
+            each(Results { rows: groups.len(), keys: vec![keys(&groups)], values })?;
+        }
     }
 
     fn result(&self, call: CellCall, column: usize, groups: &[Group]) -> ArrayRef {
-        let floats = |of: fn(&Cells, Group) -> Option<f64>| -> ArrayRef {
-            let cells = &self.columns[column];
-            Arc::new(groups.iter().map(|group| of(cells, *group)).collect::<Float64Array>())
+        let floats = |of: fn(&Cells, Group) -> Option<f64>| {
+            doubles(groups.iter().map(|group| of(&self.columns[column], *group)))
         };
         match call {
             CellCall::Rows => counts(groups.iter().map(|group| group.rows)),
@@ -420,6 +438,17 @@ fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
 
 fn counts(counts: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(counts))
+}
+
+/// Values of which usually none is missing.
+fn doubles(values: impl Iterator<Item = Option<f64>> + Clone) -> ArrayRef {
+    let mut all = true;
+    let present = values.clone().map(|value| {
+        all &= value.is_some();
+        value.unwrap_or_default()
+    });
+    let present = Float64Array::from_iter_values(present);
+    Arc::new(if all { present } else { values.collect() })
 }
 
 fn keys(groups: &[Group]) -> ArrayRef {

@@ -217,11 +217,11 @@ impl Table {
         }
     }
 
-    /// The groups with the results of their aggregates.
-    pub fn into_results(self) -> Result<Results> {
+    /// The groups with the results of their aggregates, in one part or several.
+    pub fn into_results(self, mut each: impl FnMut(Results) -> Result<()>) -> Result<()> {
         match self.form {
-            Form::General(table) => table.into_results(),
-            Form::Cells(table) => Ok(table.into_results()),
+            Form::General(table) => each(table.into_results()?),
+            Form::Cells(table) => table.into_results(each),
         }
     }
 

@@ -142,7 +142,7 @@ impl Windows {
         let expired = self.window.window_start(end + self.window.step());
         let table = self.slices.window(start, end, expired, &mut self.work)?;
         self.done = end;
-        emit::window(&self.work.plan, start, end, table.into_results()?, out)
+        table.into_results(|results| emit::window(&self.work.plan, start, end, results, out))
     }
 
     /// Hands over what came since the last time.

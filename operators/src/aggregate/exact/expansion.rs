@@ -66,6 +66,11 @@ pub(super) fn quotient(parts: &[f64; 2], count: u64) -> Option<f64> {
     if !SIZES.contains(&high.abs()) || !SIZES.contains(&low.abs()) {
         return None;
     }
+    if count.is_power_of_two() {
+        // `high` is the sum rounded, and halving changes no digit. (Such means often lie right between
+        // two doubles, where what follows cannot tell.)
+        return Some(high / divisor);
+    }
     let first = high / divisor;
     let (back, error) = product(first, divisor);
     // `high - back` is exact, since the two are nearly the same; what is left has a relative error of
