@@ -39,6 +39,11 @@ pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
 
 #[inline(never)]
 fn last_word(bytes: &[u8], at: usize) -> u64 {
+    let left = bytes.len().saturating_sub(at) as u32;
+    if let Some(word) = bytes.last_chunk::<8>() {
+        // What stands before `at` is shifted out.
+        return u64::from_le_bytes(*word).checked_shr(64 - 8 * left).unwrap_or(0);
+    }
     let rest = bytes.get(at..).unwrap_or_default();
     rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
@@ -131,45 +136,78 @@ pub(crate) struct LastDate {
 }
 
 impl LastDate {
-    /// Days since the epoch of `2013-01-31` at `at`.
-    #[inline]
-    fn days(&mut self, bytes: &[u8], at: usize) -> Option<i64> {
-        let text = (word(bytes, at), word(bytes, at + 8) & 0xffff);
-        if text != self.text {
-            let days = temporal::parse_date(bytes.get(at..at + 10)?)?;
-            *self = Self { text, days };
-        }
-        Some(self.days)
+    /// Days since the epoch of the `2013-01-31` that `time` begins with.
+    #[inline(always)]
+    fn days(&mut self, time: &TimeText) -> Option<i64> {
+        let text = (word_of::<0>(time), word_of::<8>(time) & 0xffff);
+        if text == self.text { Some(self.days) } else { self.read(text, time) }
     }
+
+    #[inline(never)]
+    fn read(&mut self, text: (u64, u64), time: &TimeText) -> Option<i64> {
+        let days = temporal::parse_date(&time[..10])?;
+        *self = Self { text, days };
+        Some(days)
+    }
+}
+
+/// More than a time takes: what is read of it lies within, so that one look at the text's length does.
+type TimeText = [u8; 32];
+
+/// The eight bytes at `AT`, at most 24.
+#[inline(always)]
+fn word_of<const AT: usize>(text: &TimeText) -> u64 {
+    text[AT..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The time of `2013-01-31 10:15:00`, a `T` between date and time perhaps, a fraction of at most nine
 /// digits and a `Z` behind it perhaps, in `unit` since the epoch; and where it ends.
-#[inline]
+#[inline(always)]
 pub(crate) fn timestamp(
     bytes: &[u8],
     at: usize,
     unit: TimeUnit,
     last: &mut LastDate,
 ) -> Option<(i64, usize)> {
-    let days = last.days(bytes, at)?;
-    if !matches!(bytes.get(at + 10), Some(b' ' | b'T' | b't')) {
+    let (time, length) = match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(text) => time_of(text, unit, last)?,
+        None => last_time(bytes, at, unit, last)?,
+    };
+    Some((time, at + length))
+}
+
+/// The time that the text ends behind; zeros follow it.
+#[inline(never)]
+fn last_time(bytes: &[u8], at: usize, unit: TimeUnit, last: &mut LastDate) -> Option<(i64, usize)> {
+    let rest = bytes.get(at..)?;
+    let mut text = [0; size_of::<TimeText>()];
+    text[..rest.len()].copy_from_slice(rest);
+    time_of(&text, unit, last)
+}
+
+/// As [`timestamp`], with how long it is.
+#[inline(always)]
+fn time_of(text: &TimeText, unit: TimeUnit, last: &mut LastDate) -> Option<(i64, usize)> {
+    let days = last.days(text)?;
+    if !matches!(text[10], b' ' | b'T' | b't') {
         return None;
     }
-    let seconds = days * 86_400 + second_of_day(word(bytes, at + 11))?;
-    let mut end = at + 19;
-    let mut fraction = 0;
-    if bytes.get(end) == Some(&b'.') {
-        let (value, count) = digits(bytes, end + 1);
-        if !(1..=9).contains(&count) {
+    let seconds = days * 86_400 + second_of_day(word_of::<11>(text))?;
+    let (mut length, mut fraction) = (19, 0);
+    if text[19] == b'.' {
+        let (mut value, mut count) = eight_digits(word_of::<20>(text));
+        if count == 8 && text[28].is_ascii_digit() {
+            (value, count) = (value * 10 + u64::from(text[28] - b'0'), 9);
+        }
+        if count == 0 || count == 9 && text[29].is_ascii_digit() {
             return None;
         }
         fraction = scaled(value, count, unit);
-        end += 1 + count;
+        length += 1 + count;
     }
-    end += usize::from(matches!(bytes.get(end), Some(b'Z' | b'z')));
+    length += usize::from(matches!(text[length], b'Z' | b'z'));
     let whole = seconds.checked_mul(temporal::per_second(unit))?;
-    Some((whole.checked_add(fraction)?, end))
+    Some((whole.checked_add(fraction)?, length))
 }
 
 /// The second of the day of `10:15:00`.
@@ -177,13 +215,14 @@ pub(crate) fn timestamp(
 fn second_of_day(word: u64) -> Option<i64> {
     const MIDNIGHT: u64 = u64::from_le_bytes(*b"00:00:00");
     const COLONS: u64 = 0x0000_ff00_00ff_0000;
+    const PAIRS: u64 = 0x00ff_0000_ff00_00ff;
+    // What lifts an hour of 24, a minute or a second of 60 to the highest bit of its byte.
+    const TO_HIGH: u64 = 0x0044_0000_4400_0068;
     let digits = word ^ MIDNIGHT;
-    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
-    let pair = |byte: u32| (pairs >> (8 * byte) & 0xff) as i64;
-    let (hour, minute, second) = (pair(0), pair(3), pair(6));
-    let is_time = above_nine(digits) == 0 && digits & COLONS == 0;
-    (is_time && hour < 24 && minute < 60 && second < 60)
-        .then_some(hour * 3_600 + minute * 60 + second)
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & PAIRS;
+    let wrong = above_nine(digits) | digits & COLONS | pairs.wrapping_add(TO_HIGH) & HIGHS;
+    let (hour, minute, second) = (pairs & 0xff, pairs >> 24 & 0xff, pairs >> 48);
+    (wrong == 0).then_some(((hour * 60 + minute) * 60 + second) as i64)
 }
 
 /// A fraction of a second of `count` digits in `unit`; finer digits are cut off.

@@ -112,7 +112,13 @@ fn check_header(schema: &SchemaRef, names: &[String], targets: &[Option<usize>])
 
 impl Decoder for CsvDecoder {
     fn decode(&mut self, payload: &[u8]) -> Result<(), String> {
-        match self.fields.read(trim_line_end(payload)) {
+        let payload = trim_line_end(payload);
+        if self.lines.read_payload(payload, &mut self.fields) {
+            self.rows += 1;
+            return Ok(());
+        }
+        self.fields.record.truncate(self.rows);
+        match self.fields.read(payload) {
             Ok(()) => {
                 self.rows += 1;
                 Ok(())

@@ -1,10 +1,10 @@
-//! Lines of a file without quoted fields, read where they stand.
+//! Lines of a file, and payloads, without quoted fields, read where they stand.
 //!
 //! Numbers and times are read word by word where they end at a delimiter, all other fields as the
 //! general way reads them. Invariant: a line that is read here ends where [RFC 4180](super) ends the
 //! record, and the general way reads it too, with the same values.
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use super::CsvFormat;
 use super::decode::{FieldReader, put_text};
@@ -19,6 +19,39 @@ pub(super) struct LineReader {
     /// For each field.
     dates: Vec<LastDate>,
     patience: Patience,
+    /// The line of late was of another shape.
+    missed: bool,
+}
+
+/// Where the last field of a record ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// With its line.
+    Line,
+    /// With the text.
+    Text,
+}
+
+/// What a field ends at: a delimiter, or the end of its record.
+#[derive(Clone, Copy)]
+enum End {
+    Delimiter(u8),
+    Record(Ends),
+}
+
+impl End {
+    /// Whether it is at `at`.
+    #[inline(always)]
+    fn is_at(self, text: &[u8], at: usize) -> bool {
+        match self {
+            Self::Delimiter(delimiter) => text.get(at) == Some(&delimiter),
+            Self::Record(Ends::Text) => at == text.len(),
+            Self::Record(Ends::Line) => match text.get(at) {
+                Some(b'\r') => text.get(at + 1) == Some(&b'\n'),
+                byte => byte == Some(&b'\n'),
+            },
+        }
+    }
 }
 
 impl LineReader {
@@ -28,7 +61,7 @@ impl LineReader {
         let is_number = |byte: u8| byte.is_ascii_digit() || b"+-. ".contains(&byte);
         let words = !in_words(format.delimiter) && !null.is_some_and(is_number);
         let dates = (0..fields).map(|_| LastDate::default()).collect();
-        Self { words, dates, patience: Patience::default() }
+        Self { words, dates, patience: Patience::default(), missed: false }
     }
 
     /// Takes the line at `at`: where the next one begins. Where it is of another shape, columns may
@@ -42,16 +75,33 @@ impl LineReader {
         if !self.patience.tries() {
             return None;
         }
-        let next = self.line(text, at, fields);
+        let next = self.record(text, at, fields, Ends::Line);
         self.patience.tried(next.is_some());
+        self.missed = next.is_none();
         next
     }
 
-    #[inline]
-    fn line(&mut self, text: &[u8], mut at: usize, fields: &mut FieldReader) -> Option<usize> {
+    /// Takes a payload: whether it was of the shape. If not, columns may hold parts of it.
+    pub(super) fn read_payload(&mut self, payload: &[u8], fields: &mut FieldReader) -> bool {
+        if std::mem::take(&mut self.missed) || !self.patience.tries() {
+            return false;
+        }
+        let hit = self.record(payload, 0, fields, Ends::Text).is_some();
+        self.patience.tried(hit);
+        hit
+    }
+
+    #[inline(always)]
+    fn record(
+        &mut self,
+        text: &[u8],
+        mut at: usize,
+        fields: &mut FieldReader,
+        ends: Ends,
+    ) -> Option<usize> {
         let FieldReader { format, record, targets, absent, .. } = fields;
         // A blank line may be no record at all.
-        if matches!(text.get(at), Some(b'\n' | b'\r')) {
+        if ends == Ends::Line && matches!(text.get(at), Some(b'\n' | b'\r')) {
             return None;
         }
         let last = targets.len().checked_sub(1)?;
@@ -60,44 +110,37 @@ impl LineReader {
                 return None;
             }
             let column = target.map(|column| &mut record.columns[column]);
-            let delimiter = (n < last).then_some(format.delimiter);
-            let end = match column {
+            let end = if n < last { End::Delimiter(format.delimiter) } else { End::Record(ends) };
+            at = 1 + match column {
                 Some(column) => {
-                    let taken = self.words.then(|| take(text, at, column, date, delimiter));
+                    let taken = self.words.then(|| take(text, at, column, date, end));
                     match taken.flatten() {
                         Some(end) => end,
-                        None => field(text, at, Some(column), delimiter, format)?,
+                        None => field(text, at, Some(column), end, format)?,
                     }
                 }
-                None => field(text, at, None, delimiter, format)?,
+                None => field(text, at, None, end, format)?,
             };
-            at = end + 1;
         }
-        // The last field ends at the line end, or at the return in front of it.
-        at += usize::from(text[at - 1] == b'\r');
         for column in absent {
             record.columns[*column].append_null().ok()?;
         }
-        Some(at)
+        // The last field ends at the line end, or at the return in front of it.
+        let ends_with_return = ends == Ends::Line && text[at - 1] == b'\r';
+        Some(at + usize::from(ends_with_return))
     }
 }
 
-/// Takes a number or a time that ends at the delimiter, or at the line end where there is none.
-#[inline]
+/// Takes a number or a time that ends where it must.
+#[inline(always)]
 fn take(
     text: &[u8],
     at: usize,
     column: &mut Column,
     date: &mut LastDate,
-    delimiter: Option<u8>,
+    end: End,
 ) -> Option<usize> {
-    let ends = |end: usize| match delimiter {
-        Some(delimiter) => text.get(end) == Some(&delimiter),
-        None => match text.get(end) {
-            Some(b'\r') => text.get(end + 1) == Some(&b'\n'),
-            byte => byte == Some(&b'\n'),
-        },
-    };
+    let ends = |at: usize| end.is_at(text, at);
     let end = match &mut column.values {
         Values::Integer { values, min, max } => {
             let (value, end) = word::integer::<true>(text, at).filter(|(_, end)| ends(*end))?;
@@ -129,20 +172,26 @@ fn field(
     text: &[u8],
     at: usize,
     column: Option<&mut Column>,
-    delimiter: Option<u8>,
+    end: End,
     format: &CsvFormat,
 ) -> Option<usize> {
-    let found = at + memchr2(format.delimiter, b'\n', text.get(at..)?)?;
-    if text[found] != delimiter.unwrap_or(b'\n') {
-        return None;
-    }
-    let mut value = &text[at..found];
-    if delimiter.is_none() {
-        value = value.strip_suffix(b"\r").unwrap_or(value);
-        // What becomes of more returns is not for here.
-        if value.ends_with(b"\r") {
-            return None;
+    let rest = text.get(at..)?;
+    let value = match end {
+        End::Record(Ends::Text) if memchr(format.delimiter, rest).is_some() => return None,
+        End::Record(Ends::Text) => rest,
+        End::Delimiter(_) | End::Record(Ends::Line) => {
+            let found = memchr2(format.delimiter, b'\n', rest)?;
+            let value = &rest[..found];
+            match (end, rest[found]) {
+                (End::Delimiter(delimiter), byte) if byte == delimiter => value,
+                (End::Record(_), b'\n') => value.strip_suffix(b"\r").unwrap_or(value),
+                _ => return None,
+            }
         }
+    };
+    // What becomes of more returns is not for here.
+    if matches!(end, End::Record(_)) && value.ends_with(b"\r") {
+        return None;
     }
     if let Some(column) = column {
         put_text(column, value, false, format).ok()?;
