@@ -13,7 +13,7 @@ use crate::failed;
 use crate::window::plan::{Evaluated, Plan};
 
 /// Cells of all columns that are aggregated, and how many rows each group has.
-pub(super) struct CellColumns {
+pub(in crate::window) struct CellColumns {
     /// What each aggregate is, and of which column.
     calls: Vec<(CellCall, usize)>,
     columns: Vec<Column>,
@@ -140,13 +140,6 @@ impl CellColumns {
             }
         }
         rows
-    }
-
-    /// Adds one group to another, and clears it.
-    pub fn join(&mut self, into: usize, from: usize) -> Result<()> {
-        let states = self.states(std::iter::once(from as u32));
-        self.clear(from);
-        self.merge(&states, &[into])
     }
 
     /// Forgets what was added to a group.

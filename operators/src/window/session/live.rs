@@ -7,6 +7,7 @@
 //! | [`Groups`] | all aggregates | give the states of all groups at once |
 
 use arrow::array::ArrayRef;
+use hashbrown::HashMap;
 use tidemill_core::{EventTime, Result};
 
 use super::cells::CellColumns;
@@ -93,11 +94,21 @@ impl Cells {
     pub fn add(&mut self, add: impl FnOnce(&mut CellColumns) -> Result<()>) -> Result<()> {
         self.columns.resize(self.len as usize);
         add(&mut self.columns)?;
-        for (into, from) in std::mem::take(&mut self.joins) {
-            self.columns.join(into as usize, from as usize)?;
-            self.free.push(from);
+        if self.joins.is_empty() { Ok(()) } else { self.join_groups() }
+    }
+
+    /// Adds each group whose session was joined to the one that is left in the end.
+    fn join_groups(&mut self) -> Result<()> {
+        let mut last: HashMap<u32, usize> = HashMap::new();
+        // Backwards: where `into` was itself joined later, that is known by then.
+        for (into, from) in self.joins.iter().rev() {
+            let into = last.get(into).copied().unwrap_or(*into as usize);
+            last.insert(*from, into);
         }
-        Ok(())
+        let (from, into): (Vec<u32>, Vec<usize>) = last.into_iter().unzip();
+        self.joins.clear();
+        let states = self.take_states(from.iter().copied());
+        self.columns.merge(&states, &into)
     }
 
     /// The results of groups.

@@ -110,6 +110,13 @@ impl Open {
         }
     }
 
+    /// The same for the sessions before those.
+    fn fetch_older(&self, slots: &[Slot]) {
+        let older = |slot: &Slot| self.older.get(self.newest[*slot as usize].older as usize);
+        let ends = slots.iter().map(|slot| older(slot).map_or(0, |session| session.end));
+        std::hint::black_box(ends.fold(0, |all, end| all ^ end));
+    }
+
     /// Joins rows between these bounds to the sessions of their key that they touch, or begins one.
     /// `unite` is told which sessions become one: the first takes over from the second.
     #[inline(always)]
@@ -128,6 +135,11 @@ impl Open {
         }
         if newest.end < start {
             return self.begin(slot, start, end);
+        }
+        if newest.older == NONE && newest.start <= end {
+            let newest = &mut self.newest[slot as usize];
+            (newest.start, newest.end) = (start.min(newest.start), end.max(newest.end));
+            return newest;
         }
         self.join_any(slot, start, end, unite)
     }
@@ -285,6 +297,7 @@ impl Open {
             while due.len() < most && !slots.is_empty() {
                 let from = slots.len().saturating_sub(TOGETHER);
                 self.fetch(&slots[from..]);
+                self.fetch_older(&slots[from..]);
                 for slot in slots.drain(from..) {
                     // The key has another timer, or it is another key. If it only looks as if this were
                     // its timer, it is looked at once more.
