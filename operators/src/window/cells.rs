@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use tidemill_core::Result;
 
@@ -81,12 +81,8 @@ struct Sparse {
 }
 
 impl CellPlan {
-    /// The plan for these keys and aggregates; `None` where they need more than cells.
-    pub fn of(keys: &[FieldRef], calls: &[Call]) -> Option<Self> {
-        let [key] = keys else { return None };
-        if *key.data_type() != DataType::Int64 {
-            return None;
-        }
+    /// The plan for these aggregates; `None` where they need more than cells.
+    pub fn of(calls: &[Call]) -> Option<Self> {
         let mut plan = Self { inputs: Vec::new(), calls: Vec::new() };
         for call in calls {
             let is = call.aggregate.cell().filter(|_| call.filter.is_none())?;
@@ -132,9 +128,9 @@ impl CellTable {
         &self.plan
     }
 
-    /// Whether the keys of a batch can be groups here: a null cannot.
+    /// Whether the keys of a batch can be groups here: one integer, but no null.
     pub fn takes(keys: &[ArrayRef]) -> bool {
-        keys[0].null_count() == 0
+        matches!(keys, [key] if *key.data_type() == DataType::Int64 && key.null_count() == 0)
     }
 
     /// Takes rows.

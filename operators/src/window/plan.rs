@@ -86,7 +86,7 @@ impl Plan {
             time: spec.time,
             output: output_schema(time, &keys, &calls),
             partial: partial_schema(&spec.window, &keys, &calls),
-            cells: CellPlan::of(&keys, &calls).map(Arc::new),
+            cells: CellPlan::of(&calls).map(Arc::new),
             keys: Arc::new(Schema::new(keys)),
             description: description(&spec, &calls),
             calls,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::datatypes::DataType;
 use datafusion_expr::{EmitTo, GroupsAccumulator};
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
@@ -13,6 +14,7 @@ use tidemill_core::Result;
 
 use super::cells::{CellTable, Range};
 use super::plan::{BOUNDS, Call, Evaluated, Plan};
+use super::session::CellColumns;
 use crate::failed;
 
 /// The accumulators of all aggregates, for groups that are numbered elsewhere.
@@ -32,13 +34,21 @@ enum Form {
     Cells(CellTable),
 }
 
-/// Groups by key, and their accumulators.
+/// Groups by keys of any kind, with their aggregates by number.
 struct GeneralTable {
     /// `None` where there are no keys: then all rows are group 0.
     groups: Option<Box<dyn GroupValues>>,
-    accumulators: Accumulators,
+    aggregates: Aggregates,
     /// How many groups there are.
     len: usize,
+}
+
+/// The aggregates of groups that are numbered elsewhere.
+enum Aggregates {
+    /// Of any kind.
+    Accumulators(Accumulators),
+    /// Those that cells can answer.
+    Cells(CellColumns),
 }
 
 /// Partial aggregates at rest: for each row its key and the states of its aggregates. Several rows
@@ -144,9 +154,11 @@ fn arguments<'a>(call: &Call, rows: &'a Evaluated) -> (Vec<ArrayRef>, Option<&'a
 
 impl Table {
     pub fn new(plan: &Plan) -> Result<Self> {
+        let is_integer =
+            matches!(plan.keys.fields().as_ref(), [key] if *key.data_type() == DataType::Int64);
         let form = match &plan.cells {
-            Some(cells) => Form::Cells(CellTable::new(cells.clone())),
-            None => Form::General(GeneralTable::new(plan)?),
+            Some(cells) if is_integer => Form::Cells(CellTable::new(cells.clone())),
+            _ => Form::General(GeneralTable::new(plan)?),
         };
         Ok(Self { form, rows: 0 })
     }
@@ -236,17 +248,35 @@ impl Table {
 
 impl GeneralTable {
     fn new(plan: &Plan) -> Result<Self> {
-        Ok(Self { groups: new_groups(plan)?, accumulators: Accumulators::new(plan)?, len: 0 })
+        let cells = plan.cells.as_ref().and_then(|_| CellColumns::new(plan));
+        let aggregates = match cells {
+            Some(cells) => Aggregates::Cells(cells),
+            None => Aggregates::Accumulators(Accumulators::new(plan)?),
+        };
+        Ok(Self { groups: new_groups(plan)?, aggregates, len: 0 })
     }
 
     fn update(&mut self, plan: &Plan, rows: &Evaluated, groups: &mut Vec<usize>) -> Result<()> {
         self.intern(&rows.keys, rows.rows, groups)?;
-        self.accumulators.update(plan, rows, groups, self.len)
+        match &mut self.aggregates {
+            Aggregates::Accumulators(all) => all.update(plan, rows, groups, self.len),
+            Aggregates::Cells(cells) => {
+                cells.resize(self.len);
+                cells.update(rows, groups);
+                Ok(())
+            }
+        }
     }
 
     fn merge(&mut self, plan: &Plan, partial: &Partial, groups: &mut Vec<usize>) -> Result<()> {
         self.intern(&partial.keys, partial.rows, groups)?;
-        self.accumulators.merge(plan, &partial.states, groups, self.len)
+        match &mut self.aggregates {
+            Aggregates::Accumulators(all) => all.merge(plan, &partial.states, groups, self.len),
+            Aggregates::Cells(cells) => {
+                cells.resize(self.len);
+                cells.merge(&partial.states, groups)
+            }
+        }
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, group: &mut Vec<usize>) -> Result<()> {
@@ -265,17 +295,28 @@ impl GeneralTable {
     }
 
     fn into_partial(mut self) -> Result<Partial> {
-        let states = self.accumulators.take_states()?;
+        let states = match &mut self.aggregates {
+            Aggregates::Accumulators(all) => all.take_states()?,
+            Aggregates::Cells(cells) => cells.states(0..self.len as u32),
+        };
         Ok(Partial { rows: self.len, keys: take_keys(&mut self.groups)?, states })
     }
 
     fn into_results(mut self) -> Result<Results> {
         let keys = take_keys(&mut self.groups)?;
-        Ok(Results { rows: self.len, keys, values: self.accumulators.into_results()? })
+        let values = match self.aggregates {
+            Aggregates::Accumulators(all) => all.into_results()?,
+            Aggregates::Cells(cells) => cells.results(0..self.len as u32),
+        };
+        Ok(Results { rows: self.len, keys, values })
     }
 
     fn bytes(&self) -> usize {
-        self.groups.as_ref().map_or(0, |groups| groups.size()) + self.accumulators.bytes()
+        let aggregates = match &self.aggregates {
+            Aggregates::Accumulators(all) => all.bytes(),
+            Aggregates::Cells(cells) => cells.bytes(),
+        };
+        self.groups.as_ref().map_or(0, |groups| groups.size()) + aggregates
     }
 }
 

@@ -33,6 +33,7 @@ mod sessions;
 mod timers;
 mod words;
 
+pub(super) use cells::CellColumns;
 pub(super) use combiner::Combiner;
 pub(super) use fused::Fused;
 pub(super) use merger::Merger;
