@@ -24,7 +24,18 @@ pub(super) struct FsStore {
     /// Folders with files whose names the disk may not know yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
     /// Held for as long as the store lives.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
+}
+
+/// The lock. A process that is being started elsewhere has the file open for a moment, too: closing it would
+/// not be enough.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where it fails, closing the file or the end of the process does it.
+        let _ = self.0.unlock();
+    }
 }
 
 impl FsStore {
@@ -36,7 +47,7 @@ impl FsStore {
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(|e| failed("cannot open the lock in", e))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: Some(lock), ..Self::unlocked(root)? }),
+            Ok(()) => Ok(Self { _lock: Some(Lock(lock)), ..Self::unlocked(root)? }),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Fenced,
                 format!(
