@@ -35,11 +35,13 @@ const PRODUCER: [(&str, &str); 4] = [
     ("compression.type", "lz4"),
 ];
 
-/// The consumer of the yardsticks. By default, a queue that has been full is not filled again for a second.
-const CONSUMER: [(&str, &str); 3] = [
+/// The consumer of the yardsticks. By default a queue that has been full is not filled again for a second, and
+/// closing waits for a fetch behind the last record.
+const CONSUMER: [(&str, &str); 4] = [
     ("group.id", "tidemill-bench"),
     ("enable.auto.commit", "false"),
     ("fetch.queue.backoff.ms", "10"),
+    ("fetch.wait.max.ms", "10"),
 ];
 
 type Admin = AdminClient<DefaultClientContext>;
@@ -198,10 +200,13 @@ impl Split for Partition {
         let topic = &self.topic;
         let failed = |error| topic.failed("read", &error);
         let consumer = topic.consumer()?;
+        // A consumer that does not know yet where a partition is, or its first offset, asks again half a second
+        // later: too long to be counted.
+        consumer.fetch_metadata(Some(&topic.name), PATIENCE).map_err(failed)?;
         let mut assignment = TopicPartitionList::new();
         let number = self.number as i32;
         assignment
-            .add_partition_offset(&topic.name, number, Offset::Beginning)
+            .add_partition_offset(&topic.name, number, Offset::Offset(0))
             .and_then(|()| consumer.assign(&assignment))
             .map_err(failed)?;
         for _ in 0..topic.rows[self.number] {
