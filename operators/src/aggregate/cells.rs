@@ -105,40 +105,41 @@ impl Cells {
         }
     }
 
-    /// Counts rows and adds their values where all have one, while keys lie in `first..first +
-    /// counts.len()`. Returns how many did.
-    pub fn add_dense(
+    /// Counts rows and adds their values where all have one, while there are groups at their positions.
+    /// Returns how many rows that were. `key` knows the rows' keys.
+    #[inline(always)]
+    pub fn add_counted(
         &mut self,
-        first: i64,
         counts: &mut [i64],
-        keys: &[i64],
+        positions: impl Iterator<Item = usize>,
+        key: impl Fn(usize) -> i64,
         values: &[f64],
     ) -> usize {
         let cells = &mut self.cells[..counts.len()];
-        let mut rest: Vec<usize> = Vec::new();
-        let mut taken = keys.len();
-        for (row, (key, x)) in keys.iter().zip(values).enumerate() {
-            let position = key.wrapping_sub(first) as usize;
+        let mut rest: Vec<(usize, usize)> = Vec::new();
+        let mut taken = values.len();
+        for (row, (position, x)) in positions.zip(values).enumerate() {
             if position >= counts.len() {
                 taken = row;
                 break;
             }
             counts[position] += 1;
             if !add(&mut cells[position], *x) {
-                rest.push(row);
+                rest.push((row, position));
             }
         }
-        for row in rest {
-            self.add_rest(keys[row].wrapping_sub(first) as usize, keys[row], values[row]);
+        for (row, position) in rest {
+            self.add_rest(position, key(row), values[row]);
         }
         taken
     }
 
     /// Adds the values of rows to the groups at these positions; a null only counts as one.
+    /// `key` knows the rows' keys.
     pub fn update(
         &mut self,
         positions: impl Iterator<Item = usize>,
-        keys: &[i64],
+        key: impl Fn(usize) -> i64,
         values: &Float64Array,
     ) {
         let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
@@ -149,7 +150,7 @@ impl Cells {
             if nulls.is_some_and(|nulls| nulls.is_null(row)) {
                 self.nulls[position] += 1;
             } else if !add(&mut self.cells[position], *x) {
-                self.add_rest(position, keys[row], *x);
+                self.add_rest(position, key(row), *x);
             }
         }
     }

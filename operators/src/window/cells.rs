@@ -167,13 +167,16 @@ impl CellTable {
         // Counted together with the first column's values where all rows have one.
         let together = usize::from(values.first().is_some_and(|v| v.null_count() == 0));
         let taken = match columns.first_mut().filter(|_| together == 1) {
-            Some(cells) => cells.add_dense(first, counts, keys, values[0].values()),
+            Some(cells) => {
+                let positions = keys.iter().map(|key| key.wrapping_sub(first) as usize);
+                cells.add_counted(counts, positions, |row| keys[row], values[0].values())
+            }
             None => count_dense(first, counts, keys),
         };
         let keys = &keys[..taken];
         for (cells, values) in columns.iter_mut().zip(values).skip(together) {
             let positions = keys.iter().map(|key| key.wrapping_sub(first) as usize);
-            cells.update(positions, keys, values);
+            cells.update(positions, |row| keys[row], values);
         }
         taken
     }
@@ -185,7 +188,7 @@ impl CellTable {
         self.resize(groups);
         positions.iter().for_each(|position| self.counts[*position] += 1);
         for (cells, values) in self.columns.iter_mut().zip(values) {
-            cells.update(positions.iter().copied(), keys, values);
+            cells.update(positions.iter().copied(), |row| keys[row], values);
         }
         self.look_for_density();
         keys.len()
@@ -365,14 +368,19 @@ impl CellTable {
     /// The groups with the states of their aggregates.
     pub fn into_partial(self) -> Partial {
         let groups = self.groups();
+        // Several aggregates may keep the same sum.
+        let mut sums: Vec<Option<[ArrayRef; 4]>> = vec![None; self.columns.len()];
         let mut states = Vec::new();
         for (call, column) in &self.plan.calls {
             match call {
                 CellCall::Rows => states.push(counts(groups.iter().map(|group| group.rows))),
                 CellCall::Sum | CellCall::Mean => {
                     let cells = &self.columns[*column];
-                    states.push(counts(groups.iter().map(|group| cells.count(*group))));
-                    states.extend(cells.sum_states(&groups));
+                    let sum = sums[*column].get_or_insert_with(|| {
+                        let [high, low, spill] = cells.sum_states(&groups);
+                        [counts(groups.iter().map(|g| cells.count(*g))), high, low, spill]
+                    });
+                    states.extend(sum.iter().cloned());
                 }
                 CellCall::Min | CellCall::Max => states.push(self.result(*call, *column, &groups)),
             }

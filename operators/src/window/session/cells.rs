@@ -18,8 +18,6 @@ pub(in crate::window) struct CellColumns {
     calls: Vec<(CellCall, usize)>,
     columns: Vec<Column>,
     counts: Vec<i64>,
-    /// Groups by row, as cells know them.
-    keys: Vec<i64>,
 }
 
 struct Column {
@@ -61,7 +59,7 @@ impl CellColumns {
             };
             calls.push((is, column));
         }
-        Some(Self { calls, columns, counts: Vec::new(), keys: Vec::new() })
+        Some(Self { calls, columns, counts: Vec::new() })
     }
 
     /// There are at least so many groups.
@@ -79,15 +77,24 @@ impl CellColumns {
 
     /// Adds rows, each to its group.
     pub fn update(&mut self, rows: &Evaluated, groups: &[usize]) {
-        self.keys.clear();
-        self.keys.extend(groups.iter().map(|group| *group as i64));
-        groups.iter().for_each(|group| self.counts[*group] += 1);
-        for column in &mut self.columns {
-            if self.counts.len() > CACHED {
+        let Self { columns, counts, .. } = self;
+        let key = |row: usize| groups[row] as i64;
+        let mut is_counted = false;
+        for column in columns {
+            if counts.len() > CACHED {
                 column.fetch(groups);
             }
             let values = rows.values[column.input].as_primitive::<Float64Type>();
-            column.cells.update(groups.iter().copied(), &self.keys, values);
+            let groups = groups.iter().copied();
+            if is_counted || values.null_count() > 0 {
+                column.cells.update(groups, key, values);
+            } else {
+                column.cells.add_counted(counts, groups, key, values.values());
+                is_counted = true;
+            }
+        }
+        if !is_counted {
+            groups.iter().for_each(|group| counts[*group] += 1);
         }
     }
 
@@ -201,7 +208,7 @@ impl CellColumns {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         let cells: usize = self.columns.iter().map(|column| column.cells.bytes()).sum();
-        (self.counts.capacity() + self.keys.capacity()) * size_of::<i64>() + cells
+        self.counts.capacity() * size_of::<i64>() + cells
     }
 }
 
