@@ -93,6 +93,11 @@ impl Cells {
         }
     }
 
+    /// Memory for no more than `len` groups in all.
+    pub fn reserve_exact(&mut self, len: usize) {
+        self.cells.reserve_exact(len.saturating_sub(self.cells.len()));
+    }
+
     /// Moves all groups: each to the position that `to` gives it, of `len` in all.
     pub fn rearrange(&mut self, len: usize, moves: impl Iterator<Item = (usize, usize)> + Clone) {
         let mut cells = vec![[0; 4]; len];

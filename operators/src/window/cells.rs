@@ -18,8 +18,9 @@ use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use tidemill_core::Result;
 
+use super::columns::CellPlan;
 use super::emit::BATCH_ROWS;
-use super::plan::{Call, Evaluated};
+use super::plan::Evaluated;
 use super::table::{Partial, Results};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
@@ -33,14 +34,6 @@ const SMALL: usize = 256;
 /// Positions for a row of a table's first batch, at most, where the table before it was dense but
 /// is not known to have filled up.
 const AHEAD: usize = 128;
-
-/// The aggregates of a window that cells can answer.
-pub(super) struct CellPlan {
-    /// Which evaluated column each of the [`Cells`] is of.
-    inputs: Vec<usize>,
-    /// What each aggregate is, and of which of the [`Cells`].
-    calls: Vec<(CellCall, usize)>,
-}
 
 /// Where a dense table's keys lay: the next slice's probably will, too.
 #[derive(Clone, Copy)]
@@ -78,30 +71,6 @@ struct Sparse {
     keys: Vec<i64>,
     /// So many groups make it worth looking whether they are dense now.
     look_at: usize,
-}
-
-impl CellPlan {
-    /// The plan for these aggregates; `None` where they need more than cells.
-    pub fn of(calls: &[Call]) -> Option<Self> {
-        let mut plan = Self { inputs: Vec::new(), calls: Vec::new() };
-        for call in calls {
-            let is = call.aggregate.cell().filter(|_| call.filter.is_none())?;
-            let column = match (is, call.inputs.as_slice()) {
-                (CellCall::Rows, _) => 0,
-                (_, [input]) => plan.column(*input),
-                _ => return None,
-            };
-            plan.calls.push((is, column));
-        }
-        Some(plan)
-    }
-
-    fn column(&mut self, input: usize) -> usize {
-        self.inputs.iter().position(|known| *known == input).unwrap_or_else(|| {
-            self.inputs.push(input);
-            self.inputs.len() - 1
-        })
-    }
 }
 
 impl Sparse {
@@ -228,7 +197,7 @@ impl CellTable {
         match usize::try_from(high.wrapping_sub(low)) {
             Ok(span) if span < room => {
                 // Some more on the side that grows, so that it does not grow for each key.
-                let more = (span / 2).min(room - 1 - span) as i64;
+                let more = (span / 8).min(room - 1 - span) as i64;
                 let (low, high) = if key < first {
                     (low.saturating_sub(more), high)
                 } else {
@@ -244,7 +213,12 @@ impl CellTable {
     fn span(&mut self, low: i64, high: i64) {
         let len = (high - low) as usize + 1;
         match self.index {
-            Index::Dense { first } if first == low => self.resize(len),
+            Index::Dense { first } if first == low => {
+                // There is some room in that already.
+                self.counts.reserve_exact(len - self.counts.len());
+                self.columns.iter_mut().for_each(|cells| cells.reserve_exact(len));
+                self.resize(len);
+            }
             _ => {
                 let moves: Vec<_> = self
                     .groups()

@@ -11,10 +11,11 @@ use tidemill_core::time::BEGINNING;
 use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
+use super::aggregates::Accumulators;
 use super::emit;
 use super::place::{Placed, place};
 use super::plan::{BOUNDS, Plan};
-use super::table::{Accumulators, Handover, Partial, Table};
+use super::table::{Handover, Partial, Table};
 use crate::stateless::stateless;
 
 /// A combiner that holds more bytes than this sends what it has.

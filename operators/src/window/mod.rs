@@ -11,6 +11,7 @@
 //! | `place` | decides each row's fate: its slice, late, or a dead letter |
 //! | `table` | partial aggregates of the groups of one slice, growing or at rest |
 //! | `cells` | the same for an integer key and the usual aggregates, faster |
+//! | `aggregates`, `columns` | aggregates of groups that are numbered elsewhere: any, and the usual ones of doubles |
 //! | `combiner`, `merger`, `fused` | the three operators |
 //! | `windows`, `slices` | which window fires next, and the slices that it is made of |
 //! | `session` | windows whose bounds depend on the rows of each key |
@@ -29,7 +30,9 @@ use tidemill_core::window::WindowSpec;
 
 use crate::aggregate::AggregateSpec;
 
+mod aggregates;
 mod cells;
+mod columns;
 mod combiner;
 mod emit;
 mod fused;

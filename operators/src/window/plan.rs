@@ -17,7 +17,7 @@ use tidemill_core::window::WindowSpec;
 use tidemill_core::{Batch, Error, Result, key};
 
 use super::WindowAggregateSpec;
-use super::cells::CellPlan;
+use super::columns::CellPlan;
 use crate::aggregate::Aggregate;
 use crate::project::{Projection, mask};
 use crate::{parts, reject};

@@ -4,21 +4,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::cast::AsArray;
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::DataType;
-use datafusion_expr::{EmitTo, GroupsAccumulator};
+use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use tidemill_core::Result;
 
+use super::aggregates::Aggregates;
 use super::cells::{CellTable, Range};
-use super::plan::{BOUNDS, Call, Evaluated, Plan};
-use super::session::CellColumns;
+use super::plan::{BOUNDS, Evaluated, Plan};
 use crate::failed;
-
-/// The accumulators of all aggregates, for groups that are numbered elsewhere.
-pub(super) struct Accumulators(Vec<Box<dyn GroupsAccumulator>>);
 
 /// Groups by key with their aggregates.
 pub(super) struct Table {
@@ -41,14 +37,6 @@ struct GeneralTable {
     aggregates: Aggregates,
     /// How many groups there are.
     len: usize,
-}
-
-/// The aggregates of groups that are numbered elsewhere.
-enum Aggregates {
-    /// Of any kind.
-    Accumulators(Accumulators),
-    /// Those that cells can answer.
-    Cells(CellColumns),
 }
 
 /// Partial aggregates at rest: for each row its key and the states of its aggregates. Several rows
@@ -76,80 +64,6 @@ pub(super) struct Handover {
     groups: Scratch,
     /// Where keys have lain close together.
     range: Option<Range>,
-}
-
-impl Accumulators {
-    /// Accumulators without groups.
-    pub fn new(plan: &Plan) -> Result<Self> {
-        let accumulators = plan.calls.iter().map(|call| call.aggregate.accumulator());
-        Ok(Self(accumulators.collect::<Result<_>>()?))
-    }
-
-    /// Takes rows, each into its group of so many in all.
-    pub fn update(
-        &mut self,
-        plan: &Plan,
-        rows: &Evaluated,
-        groups: &[usize],
-        total: usize,
-    ) -> Result<()> {
-        for (call, accumulator) in plan.calls.iter().zip(&mut self.0) {
-            let (values, filter) = arguments(call, rows);
-            accumulator.update_batch(&values, groups, filter, total).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Takes partial aggregates, each into its group of so many in all.
-    pub fn merge(
-        &mut self,
-        plan: &Plan,
-        mut states: &[ArrayRef],
-        groups: &[usize],
-        total: usize,
-    ) -> Result<()> {
-        for (call, accumulator) in plan.calls.iter().zip(&mut self.0) {
-            let (own, others) = states.split_at(call.aggregate.state_fields().len());
-            accumulator.merge_batch(own, groups, total).map_err(failed)?;
-            states = others;
-        }
-        Ok(())
-    }
-
-    /// The states of all groups, which are gone then.
-    pub fn take_states(&mut self) -> Result<Vec<ArrayRef>> {
-        let mut states = Vec::new();
-        for accumulator in &mut self.0 {
-            states.extend(accumulator.state(EmitTo::All).map_err(failed)?);
-        }
-        Ok(states)
-    }
-
-    /// The results of all groups.
-    pub fn into_results(mut self) -> Result<Vec<ArrayRef>> {
-        self.0.iter_mut().map(|a| a.evaluate(EmitTo::All).map_err(failed)).collect()
-    }
-
-    /// The states that rows would have, each as a group of its own.
-    pub fn convert(&self, plan: &Plan, rows: &Evaluated) -> Result<Vec<ArrayRef>> {
-        let mut states = Vec::new();
-        for (call, accumulator) in plan.calls.iter().zip(&self.0) {
-            let (values, filter) = arguments(call, rows);
-            states.extend(accumulator.convert_to_state(&values, filter).map_err(failed)?);
-        }
-        Ok(states)
-    }
-
-    /// Bytes in use.
-    pub fn bytes(&self) -> usize {
-        self.0.iter().map(|accumulator| accumulator.size()).sum()
-    }
-}
-
-/// What one aggregate takes of the rows.
-fn arguments<'a>(call: &Call, rows: &'a Evaluated) -> (Vec<ArrayRef>, Option<&'a BooleanArray>) {
-    let values = call.inputs.iter().map(|column| rows.values[*column].clone()).collect();
-    (values, call.filter.map(|column| rows.values[column].as_boolean()))
 }
 
 impl Table {
@@ -248,35 +162,17 @@ impl Table {
 
 impl GeneralTable {
     fn new(plan: &Plan) -> Result<Self> {
-        let cells = plan.cells.as_ref().and_then(|_| CellColumns::new(plan));
-        let aggregates = match cells {
-            Some(cells) => Aggregates::Cells(cells),
-            None => Aggregates::Accumulators(Accumulators::new(plan)?),
-        };
-        Ok(Self { groups: new_groups(plan)?, aggregates, len: 0 })
+        Ok(Self { groups: new_groups(plan)?, aggregates: Aggregates::new(plan)?, len: 0 })
     }
 
     fn update(&mut self, plan: &Plan, rows: &Evaluated, groups: &mut Vec<usize>) -> Result<()> {
         self.intern(&rows.keys, rows.rows, groups)?;
-        match &mut self.aggregates {
-            Aggregates::Accumulators(all) => all.update(plan, rows, groups, self.len),
-            Aggregates::Cells(cells) => {
-                cells.resize(self.len);
-                cells.update(rows, groups);
-                Ok(())
-            }
-        }
+        self.aggregates.update(plan, rows, groups, self.len)
     }
 
     fn merge(&mut self, plan: &Plan, partial: &Partial, groups: &mut Vec<usize>) -> Result<()> {
         self.intern(&partial.keys, partial.rows, groups)?;
-        match &mut self.aggregates {
-            Aggregates::Accumulators(all) => all.merge(plan, &partial.states, groups, self.len),
-            Aggregates::Cells(cells) => {
-                cells.resize(self.len);
-                cells.merge(&partial.states, groups)
-            }
-        }
+        self.aggregates.merge(plan, &partial.states, groups, self.len)
     }
 
     fn intern(&mut self, keys: &[ArrayRef], rows: usize, group: &mut Vec<usize>) -> Result<()> {
@@ -295,28 +191,17 @@ impl GeneralTable {
     }
 
     fn into_partial(mut self) -> Result<Partial> {
-        let states = match &mut self.aggregates {
-            Aggregates::Accumulators(all) => all.take_states()?,
-            Aggregates::Cells(cells) => cells.states(0..self.len as u32),
-        };
+        let states = self.aggregates.take_states(self.len)?;
         Ok(Partial { rows: self.len, keys: take_keys(&mut self.groups)?, states })
     }
 
     fn into_results(mut self) -> Result<Results> {
         let keys = take_keys(&mut self.groups)?;
-        let values = match self.aggregates {
-            Aggregates::Accumulators(all) => all.into_results()?,
-            Aggregates::Cells(cells) => cells.results(0..self.len as u32),
-        };
-        Ok(Results { rows: self.len, keys, values })
+        Ok(Results { rows: self.len, keys, values: self.aggregates.into_results(self.len)? })
     }
 
     fn bytes(&self) -> usize {
-        let aggregates = match &self.aggregates {
-            Aggregates::Accumulators(all) => all.bytes(),
-            Aggregates::Cells(cells) => cells.bytes(),
-        };
-        self.groups.as_ref().map_or(0, |groups| groups.size()) + aggregates
+        self.groups.as_ref().map_or(0, |groups| groups.size()) + self.aggregates.bytes()
     }
 }
 

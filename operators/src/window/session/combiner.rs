@@ -17,21 +17,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
 use tidemill_core::time::BEGINNING;
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::admit::admit;
-use super::cells::CellColumns;
 use super::keys::{Keys, Slot};
 use super::passing::{Gain, pack};
 use super::resting::NONE;
 use crate::stateless::stateless;
+use crate::window::aggregates::Aggregates;
 use crate::window::combiner::{BYTES_MAX, ROWS_BETWEEN_LOOKS};
 use crate::window::emit;
 use crate::window::plan::{Evaluated, Plan};
-use crate::window::table::{Accumulators, Partial, Scratch};
+use crate::window::table::{Partial, Scratch};
 
 /// Session windows: the operator before the exchange.
 pub(in crate::window) struct Combiner {
@@ -44,6 +43,7 @@ pub(in crate::window) struct Combiner {
     runs: Vec<Run>,
     /// How many rows are in runs.
     rows: usize,
+    /// By the run's number.
     aggregates: Aggregates,
     gain: Gain,
     /// All runs must be out before the watermark passes this.
@@ -55,12 +55,6 @@ pub(in crate::window) struct Combiner {
     bytes: usize,
     slots: Vec<Slot>,
     groups: Scratch,
-}
-
-/// The aggregates of runs, by the run's number.
-enum Aggregates {
-    Cells(CellColumns),
-    Accumulators(Accumulators),
 }
 
 /// Rows of one key, each at most a gap from another: `[start, end)`. While rows are added to it, only
@@ -108,59 +102,6 @@ impl Known {
             self.sent_end = self.sent_end.max(run.end);
         } else if run.end > self.sent_end {
             (self.sent_start, self.sent_end) = (run.start, run.end);
-        }
-    }
-}
-
-impl Aggregates {
-    fn new(plan: &Plan) -> Result<Self> {
-        Ok(match CellColumns::new(plan) {
-            Some(cells) => Self::Cells(cells),
-            None => Self::Accumulators(Accumulators::new(plan)?),
-        })
-    }
-
-    fn update(
-        &mut self,
-        plan: &Plan,
-        rows: &Evaluated,
-        groups: &[usize],
-        total: usize,
-    ) -> Result<()> {
-        match self {
-            Self::Cells(cells) => {
-                cells.resize(total);
-                cells.update(rows, groups);
-                Ok(())
-            }
-            Self::Accumulators(accumulators) => accumulators.update(plan, rows, groups, total),
-        }
-    }
-
-    /// The states of the first so many groups, which are all.
-    fn take_states(&mut self, total: usize) -> Result<Vec<ArrayRef>> {
-        match self {
-            Self::Cells(cells) => {
-                let states = cells.states(0..total as u32);
-                (0..total).for_each(|group| cells.clear(group));
-                Ok(states)
-            }
-            Self::Accumulators(accumulators) => accumulators.take_states(),
-        }
-    }
-
-    /// Whether aggregates take this one of the evaluated columns.
-    fn takes(&self, column: usize) -> bool {
-        match self {
-            Self::Cells(cells) => cells.takes(column),
-            Self::Accumulators(_) => true,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Cells(cells) => cells.bytes(),
-            Self::Accumulators(accumulators) => accumulators.bytes(),
         }
     }
 }

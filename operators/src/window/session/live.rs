@@ -10,12 +10,12 @@ use arrow::array::ArrayRef;
 use hashbrown::HashMap;
 use tidemill_core::{EventTime, Result};
 
-use super::cells::CellColumns;
 use super::keys::Slot;
 use super::open::Session;
 use super::resting::NONE;
+use crate::window::aggregates::Accumulators;
+use crate::window::columns::CellColumns;
 use crate::window::plan::Plan;
-use crate::window::table::Accumulators;
 
 /// Groups that are being added to.
 pub(super) enum Live {
@@ -58,8 +58,9 @@ struct Group {
 
 impl Live {
     pub fn new(plan: &Plan) -> Result<Self> {
-        Ok(match CellColumns::new(plan) {
-            Some(columns) => {
+        Ok(match &plan.cells {
+            Some(cells) => {
+                let columns = CellColumns::new(cells.clone());
                 Self::Cells(Cells { columns, free: Vec::new(), len: 0, joins: Vec::new() })
             }
             None => Self::Groups(Groups {

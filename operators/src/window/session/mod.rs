@@ -14,13 +14,12 @@
 //! | `admit` | decides each row's fate: it counts, is late, or a dead letter |
 //! | `keys`, `words` | a number for each key |
 //! | `open`, `timers` | the bounds of open sessions, and which are due |
-//! | `live`, `cells`, `resting` | their aggregates: growing, and as states in Arrow columns |
+//! | `live`, `resting` | their aggregates: growing, and as states in Arrow columns |
 //! | `sessions` | all of these together |
 //! | `passing` | rows on their way through the exchange as they are |
 //! | `combiner`, `merger`, `fused` | the three operators |
 
 mod admit;
-mod cells;
 mod combiner;
 mod fused;
 mod keys;
@@ -33,7 +32,6 @@ mod sessions;
 mod timers;
 mod words;
 
-pub(super) use cells::CellColumns;
 pub(super) use combiner::Combiner;
 pub(super) use fused::Fused;
 pub(super) use merger::Merger;

@@ -24,9 +24,10 @@ use super::keys::{Keys, Slot};
 use super::live::{Assign, Live};
 use super::open::{Due, Open, TOGETHER};
 use super::resting::{NONE, Resting, StateId, States};
+use crate::window::aggregates::Accumulators;
 use crate::window::emit;
 use crate::window::plan::{Evaluated, Plan};
-use crate::window::table::{Accumulators, Partial, Results, Scratch};
+use crate::window::table::{Partial, Results, Scratch};
 
 /// Most sessions that fire in one go, nearly.
 const FIRING_MAX: usize = 65_536;

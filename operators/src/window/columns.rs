@@ -8,88 +8,97 @@ use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
 use tidemill_core::Result;
 
+use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
-use crate::window::plan::{Evaluated, Plan};
 
-/// Cells of all columns that are aggregated, and how many rows each group has.
-pub(in crate::window) struct CellColumns {
-    /// What each aggregate is, and of which column.
-    calls: Vec<(CellCall, usize)>,
-    columns: Vec<Column>,
-    counts: Vec<i64>,
+/// The aggregates of a window that cells can answer.
+pub(super) struct CellPlan {
+    /// Which evaluated column each of the [`Cells`] is of.
+    pub inputs: Vec<usize>,
+    /// What each aggregate is, and of which of the [`Cells`].
+    pub calls: Vec<(CellCall, usize)>,
 }
 
-struct Column {
-    /// Which of the evaluated columns.
-    input: usize,
-    cells: Cells,
+/// Cells of all columns that are aggregated, and how many rows each group has.
+pub(super) struct CellColumns {
+    plan: Arc<CellPlan>,
+    /// One for each of the plan's inputs.
+    columns: Vec<Cells>,
+    counts: Vec<i64>,
 }
 
 /// This many groups stay in the cache without help.
 const CACHED: usize = 1 << 14;
 
-impl Column {
-    /// Has the cells of groups brought into the cache, many at a time: what is added to one takes so
-    /// long that the next would not be asked for before.
-    #[inline(never)]
-    fn fetch(&self, groups: &[usize]) {
-        let group = |position: &usize| Group { position: *position, key: 0, rows: 0 };
-        let greatest = groups.iter().map(|position| self.cells.greatest(group(position)));
-        std::hint::black_box(greatest.fold(0, |all, x| all ^ x.unwrap_or(0.0).to_bits()));
-    }
-}
-
-impl CellColumns {
-    /// No groups; `None` where an aggregate needs more than cells.
-    pub fn new(plan: &Plan) -> Option<Self> {
-        let (mut calls, mut columns) = (Vec::new(), Vec::<Column>::new());
-        for call in &plan.calls {
+impl CellPlan {
+    /// The plan for these aggregates; `None` where they need more than cells.
+    pub fn of(calls: &[Call]) -> Option<Self> {
+        let mut plan = Self { inputs: Vec::new(), calls: Vec::new() };
+        for call in calls {
             let is = call.aggregate.cell().filter(|_| call.filter.is_none())?;
             let column = match (is, call.inputs.as_slice()) {
                 (CellCall::Rows, _) => 0,
-                (_, [input]) => {
-                    let known = columns.iter().position(|column| column.input == *input);
-                    known.unwrap_or_else(|| {
-                        columns.push(Column { input: *input, cells: Cells::default() });
-                        columns.len() - 1
-                    })
-                }
+                (_, [input]) => plan.column(*input),
                 _ => return None,
             };
-            calls.push((is, column));
+            plan.calls.push((is, column));
         }
-        Some(Self { calls, columns, counts: Vec::new() })
+        Some(plan)
+    }
+
+    fn column(&mut self, input: usize) -> usize {
+        self.inputs.iter().position(|known| *known == input).unwrap_or_else(|| {
+            self.inputs.push(input);
+            self.inputs.len() - 1
+        })
+    }
+}
+
+/// Has the cells of groups brought into the cache, many at a time: what is added to one takes so
+/// long that the next would not be asked for before.
+#[inline(never)]
+fn fetch(cells: &Cells, groups: &[usize]) {
+    let group = |position: &usize| Group { position: *position, key: 0, rows: 0 };
+    let greatest = groups.iter().map(|position| cells.greatest(group(position)));
+    std::hint::black_box(greatest.fold(0, |all, x| all ^ x.unwrap_or(0.0).to_bits()));
+}
+
+impl CellColumns {
+    /// No groups.
+    pub fn new(plan: Arc<CellPlan>) -> Self {
+        let columns = plan.inputs.iter().map(|_| Cells::default()).collect();
+        Self { plan, columns, counts: Vec::new() }
     }
 
     /// There are at least so many groups.
     pub fn resize(&mut self, len: usize) {
         if len > self.counts.len() {
             self.counts.resize(len, 0);
-            self.columns.iter_mut().for_each(|column| column.cells.resize(len));
+            self.columns.iter_mut().for_each(|cells| cells.resize(len));
         }
     }
 
     /// Whether cells take this one of the evaluated columns.
     pub fn takes(&self, input: usize) -> bool {
-        self.columns.iter().any(|column| column.input == input)
+        self.plan.inputs.contains(&input)
     }
 
     /// Adds rows, each to its group.
     pub fn update(&mut self, rows: &Evaluated, groups: &[usize]) {
-        let Self { columns, counts, .. } = self;
+        let Self { plan, columns, counts } = self;
         let key = |row: usize| groups[row] as i64;
         let mut is_counted = false;
-        for column in columns {
+        for (cells, input) in columns.iter_mut().zip(&plan.inputs) {
             if counts.len() > CACHED {
-                column.fetch(groups);
+                fetch(cells, groups);
             }
-            let values = rows.values[column.input].as_primitive::<Float64Type>();
+            let values = rows.values[*input].as_primitive::<Float64Type>();
             let groups = groups.iter().copied();
             if is_counted || values.null_count() > 0 {
-                column.cells.update(groups, key, values);
+                cells.update(groups, key, values);
             } else {
-                column.cells.add_counted(counts, groups, key, values.values());
+                cells.add_counted(counts, groups, key, values.values());
                 is_counted = true;
             }
         }
@@ -104,8 +113,8 @@ impl CellColumns {
         let rows = self.rows(&states, groups.len());
         groups.iter().zip(&rows).for_each(|(group, rows)| self.counts[*group] += rows);
         let mut has_sum = vec![false; self.columns.len()];
-        for ((call, column), own) in self.calls.iter().zip(states) {
-            let Some(Column { cells, .. }) = self.columns.get_mut(*column) else { continue };
+        for ((call, column), own) in self.plan.calls.iter().zip(states) {
+            let Some(cells) = self.columns.get_mut(*column) else { continue };
             match call {
                 CellCall::Rows => {}
                 // Several aggregates may have kept the same sum.
@@ -129,14 +138,14 @@ impl CellColumns {
             states = others;
             own
         };
-        self.calls.iter().map(own).collect()
+        self.plan.calls.iter().map(own).collect()
     }
 
     /// How many rows there are behind each state. Where no aggregate says, at least as many as have a
     /// value, and one.
     fn rows(&self, states: &[&[ArrayRef]], len: usize) -> Vec<i64> {
         let mut rows = vec![1; len];
-        for ((call, _), own) in self.calls.iter().zip(states) {
+        for ((call, _), own) in self.plan.calls.iter().zip(states) {
             let counts = || own[0].as_primitive::<Int64Type>().values();
             match call {
                 CellCall::Rows => return counts().to_vec(),
@@ -152,7 +161,7 @@ impl CellColumns {
     /// Forgets what was added to a group.
     pub fn clear(&mut self, group: usize) {
         self.counts[group] = 0;
-        self.columns.iter_mut().for_each(|column| column.cells.clear(group, group as i64));
+        self.columns.iter_mut().for_each(|cells| cells.clear(group, group as i64));
     }
 
     /// The state columns of groups.
@@ -160,10 +169,10 @@ impl CellColumns {
         let groups = self.groups(groups);
         let mut sums: Vec<Option<[ArrayRef; 4]>> = vec![None; self.columns.len()];
         let mut states = Vec::new();
-        for (call, column) in &self.calls {
+        for (call, column) in &self.plan.calls {
             match call {
                 CellCall::Sum | CellCall::Mean => {
-                    let cells = &self.columns[*column].cells;
+                    let cells = &self.columns[*column];
                     let sum = sums[*column].get_or_insert_with(|| {
                         let [high, low, spill] = cells.sum_states(&groups);
                         [integers(groups.iter().map(|g| cells.count(*g))), high, low, spill]
@@ -179,7 +188,7 @@ impl CellColumns {
     /// The results of groups.
     pub fn results(&self, groups: impl Iterator<Item = u32>) -> Vec<ArrayRef> {
         let groups = self.groups(groups);
-        self.calls.iter().map(|(call, column)| self.result(*call, *column, &groups)).collect()
+        self.plan.calls.iter().map(|(call, column)| self.result(*call, *column, &groups)).collect()
     }
 
     fn groups(&self, groups: impl Iterator<Item = u32>) -> Vec<Group> {
@@ -193,7 +202,7 @@ impl CellColumns {
 
     fn result(&self, call: CellCall, column: usize, groups: &[Group]) -> ArrayRef {
         let floats = |of: fn(&Cells, Group) -> Option<f64>| -> ArrayRef {
-            let cells = &self.columns[column].cells;
+            let cells = &self.columns[column];
             Arc::new(groups.iter().map(|group| of(cells, *group)).collect::<Float64Array>())
         };
         match call {
@@ -207,7 +216,7 @@ impl CellColumns {
 
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
-        let cells: usize = self.columns.iter().map(|column| column.cells.bytes()).sum();
+        let cells: usize = self.columns.iter().map(Cells::bytes).sum();
         self.counts.capacity() * size_of::<i64>() + cells
     }
 }
