@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is counted depends on the code and the kernel's input. The process gets no
 //! environment, so that nothing in it moves memory about; valgrind itself lays memory out alike in
-//! every run. Copies are made alike on every machine: see [`ALIKE_EVERYWHERE`].
+//! every run. Copies are made alike on every machine: see `ALIKE_EVERYWHERE`.
 
 use std::path::Path;
 use std::process::Command;
