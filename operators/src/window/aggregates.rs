@@ -70,7 +70,7 @@ impl Aggregates {
     pub fn take_states(&mut self, total: usize) -> Result<Vec<ArrayRef>> {
         match self {
             Self::Cells(cells) => {
-                let states = cells.states(0..total as u32);
+                let states = cells.states(&cells.groups(0..total as u32));
                 (0..total).for_each(|group| cells.clear(group));
                 Ok(states)
             }
@@ -81,7 +81,7 @@ impl Aggregates {
     /// The results of the first so many groups, which are all.
     pub fn into_results(self, total: usize) -> Result<Vec<ArrayRef>> {
         match self {
-            Self::Cells(cells) => Ok(cells.results(0..total as u32)),
+            Self::Cells(cells) => Ok(cells.results(&cells.groups(0..total as u32))),
             Self::Accumulators(accumulators) => accumulators.into_results(),
         }
     }

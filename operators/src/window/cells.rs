@@ -13,17 +13,16 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
+use arrow::array::{Array, ArrayRef, Float64Array};
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use tidemill_core::Result;
 
-use super::columns::CellPlan;
+use super::columns::{CellColumns, CellPlan, integers};
 use super::emit::BATCH_ROWS;
 use super::plan::Evaluated;
 use super::table::{Partial, Results};
-use crate::aggregate::{CellCall, Cells, Group};
-use crate::failed;
+use crate::aggregate::Group;
 
 /// Positions for a group, at most, where keys do not lie close together.
 const SPREAD: usize = 4;
@@ -46,13 +45,11 @@ pub(super) struct Range {
 
 /// Groups of one slice.
 pub(super) struct CellTable {
-    plan: Arc<CellPlan>,
     index: Index,
-    /// By position, how many rows went in.
-    counts: Vec<i64>,
+    /// By position; a group without rows is none.
+    cells: CellColumns,
     /// How many rows, or partial aggregates, went in.
     rows: usize,
-    columns: Vec<Cells>,
 }
 
 enum Index {
@@ -89,12 +86,11 @@ impl Sparse {
 
 impl CellTable {
     pub fn new(plan: Arc<CellPlan>) -> Self {
-        let columns = plan.inputs.iter().map(|_| Cells::default()).collect();
-        Self { plan, index: Index::Dense { first: 0 }, counts: Vec::new(), rows: 0, columns }
+        Self { index: Index::Dense { first: 0 }, cells: CellColumns::new(plan), rows: 0 }
     }
 
     pub fn plan(&self) -> &Arc<CellPlan> {
-        &self.plan
+        &self.cells.plan
     }
 
     /// Whether the keys of a batch can be groups here: one integer, but no null.
@@ -106,9 +102,9 @@ impl CellTable {
     pub fn update(&mut self, rows: &Evaluated, expected: &mut Option<Range>) {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
         let column = |input: &usize| rows.values[*input].as_primitive::<Float64Type>();
-        let plan = self.plan.clone();
+        let plan = self.cells.plan.clone();
         let values: Vec<&Float64Array> = plan.inputs.iter().map(column).collect();
-        if self.counts.is_empty() {
+        if self.cells.counts.is_empty() {
             self.begin(keys[0], keys.len(), *expected);
         }
         let mut row = 0;
@@ -126,13 +122,13 @@ impl CellTable {
         }
         self.rows += keys.len();
         if let Index::Dense { first } = self.index {
-            *expected = Some(Range { first, len: self.counts.len(), rows: self.rows });
+            *expected = Some(Range { first, len: self.cells.counts.len(), rows: self.rows });
         }
     }
 
     /// Takes rows until the first whose key has no position. Returns how many.
     fn update_dense(&mut self, first: i64, keys: &[i64], values: &[Float64Array]) -> usize {
-        let Self { columns, counts, .. } = self;
+        let CellColumns { columns, counts, .. } = &mut self.cells;
         // Counted together with the first column's values where all rows have one.
         let together = usize::from(values.first().is_some_and(|v| v.null_count() == 0));
         let taken = match columns.first_mut().filter(|_| together == 1) {
@@ -154,18 +150,13 @@ impl CellTable {
         let Index::Sparse(sparse) = &mut self.index else { return 0 };
         let positions: Vec<usize> = keys.iter().map(|key| sparse.position(*key)).collect();
         let groups = sparse.keys.len();
-        self.resize(groups);
-        positions.iter().for_each(|position| self.counts[*position] += 1);
-        for (cells, values) in self.columns.iter_mut().zip(values) {
+        self.cells.resize(groups);
+        positions.iter().for_each(|position| self.cells.counts[*position] += 1);
+        for (cells, values) in self.cells.columns.iter_mut().zip(values) {
             cells.update(positions.iter().copied(), |row| keys[row], values);
         }
         self.look_for_density();
         keys.len()
-    }
-
-    fn resize(&mut self, len: usize) {
-        self.counts.resize(len, 0);
-        self.columns.iter_mut().for_each(|cells| cells.resize(len));
     }
 
     /// Positions for the first batch, of so many rows: where the table before had them, if there is
@@ -178,12 +169,11 @@ impl CellTable {
         match expected.filter(likely) {
             Some(range) => {
                 self.index = Index::Dense { first: range.first };
-                self.counts = vec![0; range.len];
-                self.columns.iter_mut().for_each(|cells| cells.resize(range.len));
+                self.cells.resize(range.len);
             }
             None => {
                 self.index = Index::Dense { first: key };
-                self.resize(1);
+                self.cells.resize(1);
             }
         }
     }
@@ -191,7 +181,7 @@ impl CellTable {
     /// Gives a key a position: beside the others while they lie close together.
     fn make_room(&mut self, key: i64) {
         let Index::Dense { first } = self.index else { return };
-        let last = first + (self.counts.len() as i64 - 1);
+        let last = first + (self.cells.counts.len() as i64 - 1);
         let (low, high) = (first.min(key), last.max(key));
         let room = SMALL.max(SPREAD * self.len());
         match usize::try_from(high.wrapping_sub(low)) {
@@ -215,9 +205,8 @@ impl CellTable {
         match self.index {
             Index::Dense { first } if first == low => {
                 // There is some room in that already.
-                self.counts.reserve_exact(len - self.counts.len());
-                self.columns.iter_mut().for_each(|cells| cells.reserve_exact(len));
-                self.resize(len);
+                self.cells.reserve_exact(len);
+                self.cells.resize(len);
             }
             _ => {
                 let moves: Vec<_> = self
@@ -225,7 +214,7 @@ impl CellTable {
                     .iter()
                     .map(|group| (group.position, (group.key - low) as usize))
                     .collect();
-                self.rearrange(len, &moves);
+                self.cells.rearrange(len, &moves);
                 self.index = Index::Dense { first: low };
             }
         }
@@ -237,16 +226,9 @@ impl CellTable {
         let groups = self.groups();
         let position = |group: &Group| (group.position, sparse.position(group.key));
         let moves: Vec<_> = groups.iter().map(position).collect();
-        self.rearrange(moves.len(), &moves);
+        self.cells.rearrange(moves.len(), &moves);
         sparse.look_at = (2 * moves.len()).max(SMALL);
         self.index = Index::Sparse(sparse);
-    }
-
-    fn rearrange(&mut self, len: usize, moves: &[(usize, usize)]) {
-        let mut counts = vec![0; len];
-        moves.iter().for_each(|(from, to)| counts[*to] = self.counts[*from]);
-        self.counts = counts;
-        self.columns.iter_mut().for_each(|cells| cells.rearrange(len, moves.iter().copied()));
     }
 
     /// Makes a table dense whose keys have come to lie close together.
@@ -269,7 +251,7 @@ impl CellTable {
     /// How many groups there are.
     pub fn len(&self) -> usize {
         match &self.index {
-            Index::Dense { .. } => self.counts.iter().filter(|count| **count > 0).count(),
+            Index::Dense { .. } => self.cells.counts.iter().filter(|count| **count > 0).count(),
             Index::Sparse(sparse) => sparse.keys.len(),
         }
     }
@@ -282,7 +264,7 @@ impl CellTable {
     /// The first groups, so many at most, at a position or behind it, which is then that behind them.
     fn groups_from(&self, position: &mut usize, most: usize) -> Vec<Group> {
         let first = *position;
-        let counts = self.counts[first..].iter().copied().zip(first..);
+        let counts = self.cells.counts[first..].iter().copied().zip(first..);
         let key = |position: usize| match &self.index {
             Index::Dense { first } => first + position as i64,
             Index::Sparse(sparse) => sparse.keys[position],
@@ -292,27 +274,25 @@ impl CellTable {
             .map(|(rows, position)| Group { position, key: key(position), rows })
             .take(most)
             .collect();
-        *position = groups.last().map_or(self.counts.len(), |group| group.position + 1);
+        *position = groups.last().map_or(self.cells.counts.len(), |group| group.position + 1);
         groups
     }
 
     /// Takes partial aggregates.
     pub fn merge(&mut self, partial: &Partial, expected: &mut Option<Range>) -> Result<()> {
         let keys = partial.keys[0].as_primitive::<Int64Type>().values();
-        if self.counts.is_empty() {
+        if self.cells.counts.is_empty() {
             self.begin(keys[0], keys.len(), *expected);
         }
-        let states = States::of(&self.plan, &partial.states);
-        let rows = states.rows(partial.rows);
+        let states = self.cells.states_of_calls(&partial.states);
+        let rows = self.cells.rows(&states, keys.len());
         for (key, rows) in keys.iter().zip(&rows) {
             let position = self.position(*key);
-            self.counts[position] += rows;
+            self.cells.counts[position] += rows;
         }
         // Only now that all keys have one do positions stay.
         let positions: Vec<usize> = keys.iter().map(|key| self.position(*key)).collect();
-        for (cells, column) in self.columns.iter_mut().zip(&states.columns) {
-            column.merge(cells, &positions, keys, &rows)?;
-        }
+        self.cells.merge_cells(&states, &rows, &positions, |row| keys[row])?;
         self.look_for_density();
         Ok(())
     }
@@ -323,15 +303,15 @@ impl CellTable {
             match &mut self.index {
                 Index::Dense { first } => {
                     let position = key.wrapping_sub(*first) as usize;
-                    if position < self.counts.len() {
+                    if position < self.cells.counts.len() {
                         return position;
                     }
                     self.make_room(key);
                 }
                 Index::Sparse(sparse) => {
                     let position = sparse.position(key);
-                    if position == self.counts.len() {
-                        self.resize(position + 1);
+                    if position == self.cells.counts.len() {
+                        self.cells.resize(position + 1);
                     }
                     return position;
                 }
@@ -342,23 +322,7 @@ impl CellTable {
     /// The groups with the states of their aggregates.
     pub fn into_partial(self) -> Partial {
         let groups = self.groups();
-        // Several aggregates may keep the same sum.
-        let mut sums: Vec<Option<[ArrayRef; 4]>> = vec![None; self.columns.len()];
-        let mut states = Vec::new();
-        for (call, column) in &self.plan.calls {
-            match call {
-                CellCall::Rows => states.push(counts(groups.iter().map(|group| group.rows))),
-                CellCall::Sum | CellCall::Mean => {
-                    let cells = &self.columns[*column];
-                    let sum = sums[*column].get_or_insert_with(|| {
-                        let [high, low, spill] = cells.sum_states(&groups);
-                        [counts(groups.iter().map(|g| cells.count(*g))), high, low, spill]
-                    });
-                    states.extend(sum.iter().cloned());
-                }
-                CellCall::Min | CellCall::Max => states.push(self.result(*call, *column, &groups)),
-            }
-        }
+        let states = self.cells.states(&groups);
         Partial { rows: groups.len(), keys: vec![keys(&groups)], states }
     }
 
@@ -371,22 +335,8 @@ impl CellTable {
             if groups.is_empty() {
                 return Ok(());
             }
-            let result = |(call, column): &(CellCall, usize)| self.result(*call, *column, &groups);
-            let values = self.plan.calls.iter().map(result).collect();
+            let values = self.cells.results(&groups);
             each(Results { rows: groups.len(), keys: vec![keys(&groups)], values })?;
-        }
-    }
-
-    fn result(&self, call: CellCall, column: usize, groups: &[Group]) -> ArrayRef {
-        let floats = |of: fn(&Cells, Group) -> Option<f64>| {
-            doubles(groups.iter().map(|group| of(&self.columns[column], *group)))
-        };
-        match call {
-            CellCall::Rows => counts(groups.iter().map(|group| group.rows)),
-            CellCall::Sum => floats(Cells::sum),
-            CellCall::Mean => floats(Cells::mean),
-            CellCall::Min => floats(Cells::least),
-            CellCall::Max => floats(Cells::greatest),
         }
     }
 
@@ -398,8 +348,7 @@ impl CellTable {
                 sparse.positions.allocation_size() + sparse.keys.capacity() * size_of::<i64>()
             }
         };
-        let columns: usize = self.columns.iter().map(Cells::bytes).sum();
-        index + self.counts.capacity() * size_of::<i64>() + columns
+        index + self.cells.bytes()
     }
 }
 
@@ -414,111 +363,8 @@ fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
     keys.len()
 }
 
-fn counts(counts: impl Iterator<Item = i64>) -> ArrayRef {
-    Arc::new(Int64Array::from_iter_values(counts))
-}
-
-/// Values of which usually none is missing.
-fn doubles(values: impl Iterator<Item = Option<f64>> + Clone) -> ArrayRef {
-    let mut all = true;
-    let present = values.clone().map(|value| {
-        all &= value.is_some();
-        value.unwrap_or_default()
-    });
-    let present = Float64Array::from_iter_values(present);
-    Arc::new(if all { present } else { values.collect() })
-}
-
 fn keys(groups: &[Group]) -> ArrayRef {
-    counts(groups.iter().map(|group| group.key))
-}
-
-/// The state columns of a partial aggregate, as cells take them.
-struct States<'a> {
-    /// How many rows each group has, where an aggregate says.
-    counts: Option<&'a [i64]>,
-    columns: Vec<ColumnStates<'a>>,
-}
-
-/// The states of one column's [`Cells`]. Several aggregates may have kept the same sum: it is taken
-/// from the first.
-#[derive(Default)]
-struct ColumnStates<'a> {
-    /// Counts of values, two parts of their sum, and what did not fit.
-    sum: Option<&'a [ArrayRef]>,
-    least: Option<&'a Float64Array>,
-    greatest: Option<&'a Float64Array>,
-}
-
-impl<'a> States<'a> {
-    fn of(plan: &CellPlan, mut states: &'a [ArrayRef]) -> Self {
-        let columns = plan.inputs.iter().map(|_| ColumnStates::default()).collect();
-        let mut all = Self { counts: None, columns };
-        for (call, column) in &plan.calls {
-            let columns = if matches!(call, CellCall::Sum | CellCall::Mean) { 4 } else { 1 };
-            let (own, others) = states.split_at(columns);
-            match call {
-                CellCall::Rows => all.counts = Some(own[0].as_primitive::<Int64Type>().values()),
-                CellCall::Sum | CellCall::Mean => all.columns[*column].sum = Some(own),
-                CellCall::Min => all.columns[*column].least = Some(own[0].as_primitive()),
-                CellCall::Max => all.columns[*column].greatest = Some(own[0].as_primitive()),
-            }
-            states = others;
-        }
-        all
-    }
-
-    /// How many rows each group has. Where no aggregate asks, at least as many as it has values, and
-    /// more than none.
-    fn rows(&self, groups: usize) -> Vec<i64> {
-        if let Some(counts) = self.counts {
-            return counts.to_vec();
-        }
-        let mut rows = vec![1; groups];
-        for counts in self.columns.iter().filter_map(ColumnStates::counts) {
-            rows.iter_mut().zip(counts).for_each(|(rows, count)| *rows = (*count).max(*rows));
-        }
-        rows
-    }
-}
-
-impl ColumnStates<'_> {
-    fn counts(&self) -> Option<&[i64]> {
-        self.sum.map(|sum| &**sum[0].as_primitive::<Int64Type>().values())
-    }
-
-    fn merge(
-        &self,
-        cells: &mut Cells,
-        positions: &[usize],
-        keys: &[i64],
-        rows: &[i64],
-    ) -> Result<()> {
-        if let (Some(sum), Some(counts)) = (self.sum, self.counts()) {
-            let [high, low] =
-                [&sum[1], &sum[2]].map(|part| part.as_primitive::<Float64Type>().values());
-            for (row, position) in positions.iter().enumerate() {
-                cells.merge_nulls(*position, rows[row] - counts[row]);
-                cells.merge_sum(*position, keys[row], [high[row], low[row]]);
-            }
-            let spills = sum[3].as_binary::<i32>();
-            if spills.null_count() < spills.len() {
-                for (key, bytes) in keys.iter().zip(spills) {
-                    if let Some(bytes) = bytes {
-                        cells.merge_spill(*key, bytes).map_err(failed)?;
-                    }
-                }
-            }
-        }
-        for (extremes, greatest) in [(self.least, false), (self.greatest, true)] {
-            for (position, extreme) in positions.iter().zip(extremes.into_iter().flatten()) {
-                if let Some(x) = extreme {
-                    cells.merge_extreme(*position, x, greatest);
-                }
-            }
-        }
-        Ok(())
-    }
+    integers(groups.iter().map(|group| group.key))
 }
 
 #[cfg(test)]

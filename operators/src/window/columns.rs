@@ -1,5 +1,7 @@
 //! The usual aggregates of doubles, side by side for each group, so that a row costs one place in memory
-//! and a single session can be taken out. Invariant: a group that is not given out is empty.
+//! and a single session can be taken out. On the data path under all tables and sessions.
+//!
+//! Groups are positions that the caller gives out. Invariant: one that is not given out is empty.
 
 use std::sync::Arc;
 
@@ -22,10 +24,11 @@ pub(super) struct CellPlan {
 
 /// Cells of all columns that are aggregated, and how many rows each group has.
 pub(super) struct CellColumns {
-    plan: Arc<CellPlan>,
+    pub plan: Arc<CellPlan>,
     /// One for each of the plan's inputs.
-    columns: Vec<Cells>,
-    counts: Vec<i64>,
+    pub columns: Vec<Cells>,
+    /// How many rows each group has.
+    pub counts: Vec<i64>,
 }
 
 /// This many groups stay in the cache without help.
@@ -74,9 +77,27 @@ impl CellColumns {
     /// There are at least so many groups.
     pub fn resize(&mut self, len: usize) {
         if len > self.counts.len() {
-            self.counts.resize(len, 0);
+            if self.counts.is_empty() {
+                self.counts = vec![0; len];
+            } else {
+                self.counts.resize(len, 0);
+            }
             self.columns.iter_mut().for_each(|cells| cells.resize(len));
         }
+    }
+
+    /// Memory for no more than `len` groups in all.
+    pub fn reserve_exact(&mut self, len: usize) {
+        self.counts.reserve_exact(len.saturating_sub(self.counts.len()));
+        self.columns.iter_mut().for_each(|cells| cells.reserve_exact(len));
+    }
+
+    /// Moves groups from one position to another, of `len` in all; the others are empty then.
+    pub fn rearrange(&mut self, len: usize, moves: &[(usize, usize)]) {
+        let mut counts = vec![0; len];
+        moves.iter().for_each(|(from, to)| counts[*to] = self.counts[*from]);
+        self.counts = counts;
+        self.columns.iter_mut().for_each(|cells| cells.rearrange(len, moves.iter().copied()));
     }
 
     /// Whether cells take this one of the evaluated columns.
@@ -112,6 +133,18 @@ impl CellColumns {
         let states = self.states_of_calls(states);
         let rows = self.rows(&states, groups.len());
         groups.iter().zip(&rows).for_each(|(group, rows)| self.counts[*group] += rows);
+        self.merge_cells(&states, &rows, groups, |row| groups[row] as i64)
+    }
+
+    /// Adds the states of each aggregate to groups that have these rows counted. `key` knows by which
+    /// number spills are kept.
+    pub fn merge_cells(
+        &mut self,
+        states: &[&[ArrayRef]],
+        rows: &[i64],
+        groups: &[usize],
+        key: impl Fn(usize) -> i64,
+    ) -> Result<()> {
         let mut has_sum = vec![false; self.columns.len()];
         for ((call, column), own) in self.plan.calls.iter().zip(states) {
             let Some(cells) = self.columns.get_mut(*column) else { continue };
@@ -121,7 +154,7 @@ impl CellColumns {
                 CellCall::Sum | CellCall::Mean if has_sum[*column] => {}
                 CellCall::Sum | CellCall::Mean => {
                     has_sum[*column] = true;
-                    merge_sums(cells, own, groups, &rows)?;
+                    merge_sums(cells, own, rows, groups, &key)?;
                 }
                 CellCall::Min => merge_extremes(cells, &own[0], groups, false),
                 CellCall::Max => merge_extremes(cells, &own[0], groups, true),
@@ -131,7 +164,7 @@ impl CellColumns {
     }
 
     /// The state columns of each aggregate.
-    fn states_of_calls<'a>(&self, mut states: &'a [ArrayRef]) -> Vec<&'a [ArrayRef]> {
+    pub fn states_of_calls<'a>(&self, mut states: &'a [ArrayRef]) -> Vec<&'a [ArrayRef]> {
         let own = |(call, _): &(CellCall, usize)| {
             let width = if matches!(call, CellCall::Sum | CellCall::Mean) { 4 } else { 1 };
             let (own, others) = states.split_at(width);
@@ -143,7 +176,7 @@ impl CellColumns {
 
     /// How many rows there are behind each state. Where no aggregate says, at least as many as have a
     /// value, and one.
-    fn rows(&self, states: &[&[ArrayRef]], len: usize) -> Vec<i64> {
+    pub fn rows(&self, states: &[&[ArrayRef]], len: usize) -> Vec<i64> {
         let mut rows = vec![1; len];
         for ((call, _), own) in self.plan.calls.iter().zip(states) {
             let counts = || own[0].as_primitive::<Int64Type>().values();
@@ -164,9 +197,18 @@ impl CellColumns {
         self.columns.iter_mut().for_each(|cells| cells.clear(group, group as i64));
     }
 
+    /// Groups that are called after their positions.
+    pub fn groups(&self, positions: impl Iterator<Item = u32>) -> Vec<Group> {
+        let group = |position: u32| Group {
+            position: position as usize,
+            key: i64::from(position),
+            rows: self.counts[position as usize],
+        };
+        positions.map(group).collect()
+    }
+
     /// The state columns of groups.
-    pub fn states(&self, groups: impl Iterator<Item = u32>) -> Vec<ArrayRef> {
-        let groups = self.groups(groups);
+    pub fn states(&self, groups: &[Group]) -> Vec<ArrayRef> {
         let mut sums: Vec<Option<[ArrayRef; 4]>> = vec![None; self.columns.len()];
         let mut states = Vec::new();
         for (call, column) in &self.plan.calls {
@@ -174,36 +216,25 @@ impl CellColumns {
                 CellCall::Sum | CellCall::Mean => {
                     let cells = &self.columns[*column];
                     let sum = sums[*column].get_or_insert_with(|| {
-                        let [high, low, spill] = cells.sum_states(&groups);
+                        let [high, low, spill] = cells.sum_states(groups);
                         [integers(groups.iter().map(|g| cells.count(*g))), high, low, spill]
                     });
                     states.extend(sum.iter().cloned());
                 }
-                _ => states.push(self.result(*call, *column, &groups)),
+                _ => states.push(self.result(*call, *column, groups)),
             }
         }
         states
     }
 
     /// The results of groups.
-    pub fn results(&self, groups: impl Iterator<Item = u32>) -> Vec<ArrayRef> {
-        let groups = self.groups(groups);
-        self.plan.calls.iter().map(|(call, column)| self.result(*call, *column, &groups)).collect()
-    }
-
-    fn groups(&self, groups: impl Iterator<Item = u32>) -> Vec<Group> {
-        let group = |group: u32| Group {
-            position: group as usize,
-            key: i64::from(group),
-            rows: self.counts[group as usize],
-        };
-        groups.map(group).collect()
+    pub fn results(&self, groups: &[Group]) -> Vec<ArrayRef> {
+        self.plan.calls.iter().map(|(call, column)| self.result(*call, *column, groups)).collect()
     }
 
     fn result(&self, call: CellCall, column: usize, groups: &[Group]) -> ArrayRef {
-        let floats = |of: fn(&Cells, Group) -> Option<f64>| -> ArrayRef {
-            let cells = &self.columns[column];
-            Arc::new(groups.iter().map(|group| of(cells, *group)).collect::<Float64Array>())
+        let floats = |of: fn(&Cells, Group) -> Option<f64>| {
+            doubles(groups.iter().map(|group| of(&self.columns[column], *group)))
         };
         match call {
             CellCall::Rows => integers(groups.iter().map(|group| group.rows)),
@@ -221,23 +252,40 @@ impl CellColumns {
     }
 }
 
-fn integers(values: impl Iterator<Item = i64>) -> ArrayRef {
+/// Values of which usually none is missing.
+fn doubles(values: impl Iterator<Item = Option<f64>> + Clone) -> ArrayRef {
+    let mut all = true;
+    let present = values.clone().map(|value| {
+        all &= value.is_some();
+        value.unwrap_or_default()
+    });
+    let present = Float64Array::from_iter_values(present);
+    Arc::new(if all { present } else { values.collect() })
+}
+
+pub(super) fn integers(values: impl Iterator<Item = i64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values))
 }
 
 /// Adds states of sums: counts of values, two parts of their sum, and what did not fit.
-fn merge_sums(cells: &mut Cells, own: &[ArrayRef], groups: &[usize], rows: &[i64]) -> Result<()> {
+fn merge_sums(
+    cells: &mut Cells,
+    own: &[ArrayRef],
+    rows: &[i64],
+    groups: &[usize],
+    key: impl Fn(usize) -> i64,
+) -> Result<()> {
     let counts = own[0].as_primitive::<Int64Type>().values();
     let [high, low] = [1, 2].map(|part| own[part].as_primitive::<Float64Type>().values());
     for (row, group) in groups.iter().enumerate() {
         cells.merge_nulls(*group, rows[row] - counts[row]);
-        cells.merge_sum(*group, *group as i64, [high[row], low[row]]);
+        cells.merge_sum(*group, key(row), [high[row], low[row]]);
     }
     let spills = own[3].as_binary::<i32>();
     if spills.null_count() < spills.len() {
-        for (group, bytes) in groups.iter().zip(spills) {
+        for (row, bytes) in spills.iter().enumerate() {
             if let Some(bytes) = bytes {
-                cells.merge_spill(*group as i64, bytes).map_err(failed)?;
+                cells.merge_spill(key(row), bytes).map_err(failed)?;
             }
         }
     }

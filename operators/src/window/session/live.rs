@@ -114,12 +114,12 @@ impl Cells {
 
     /// The results of groups.
     pub fn results(&self, groups: impl Iterator<Item = u32>) -> Vec<ArrayRef> {
-        self.columns.results(groups)
+        self.columns.results(&self.columns.groups(groups))
     }
 
     /// The states of groups, which are let go of.
     pub fn take_states(&mut self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
-        let states = self.columns.states(groups.clone());
+        let states = self.columns.states(&self.columns.groups(groups.clone()));
         groups.for_each(|group| self.clear(group));
         states
     }
