@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion_physical_expr::PhysicalExpr;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_physical_expr::expressions::{Column, Literal};
+use datafusion_physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use tidemill_core::graph::RowFunction;
 use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output};
 use tidemill_core::part::Part;
@@ -20,6 +22,8 @@ use crate::{failed, parts, reject};
 #[derive(Debug, Clone)]
 pub struct Projection {
     expressions: Vec<Arc<dyn PhysicalExpr>>,
+    /// The same, as they are evaluated.
+    evaluated: Vec<Narrowed>,
     schema: SchemaRef,
 }
 
@@ -38,7 +42,9 @@ impl Projection {
             fields.push(Field::clone(&field).with_name(name));
             expressions.push(expression);
         }
-        Ok(Self { expressions, schema: Arc::new(Schema::new(fields)) })
+        let evaluated = expressions.iter().map(|expression| Narrowed::of(expression, &input));
+        let evaluated = evaluated.collect::<Result<_>>()?;
+        Ok(Self { expressions, evaluated, schema: Arc::new(Schema::new(fields)) })
     }
 }
 
@@ -48,11 +54,8 @@ impl RowFunction for Projection {
     }
 
     fn apply(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let columns = self
-            .expressions
-            .iter()
-            .map(|expression| evaluate(expression.as_ref(), rows))
-            .collect::<Result<_>>()?;
+        let columns = self.evaluated.iter().map(|column| column.evaluate(rows));
+        let columns = columns.collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
@@ -76,6 +79,72 @@ impl RowFunction for Projection {
             Part::column(field.name(), parts::sql(expression), parts::uses(expression))
         };
         Some(columns.map(part).collect())
+    }
+}
+
+/// An expression over no more of its input than it looks at.
+///
+/// `CASE` takes the rows of each branch out of all that its columns hold, and a row (`STRUCT`) may hold
+/// many fields of which one is looked at. So fields are taken out of their rows first.
+#[derive(Debug, Clone)]
+struct Narrowed {
+    /// What it is evaluated over; nothing where that is the input itself.
+    inputs: Vec<Arc<dyn PhysicalExpr>>,
+    schema: SchemaRef,
+    expression: Arc<dyn PhysicalExpr>,
+}
+
+impl Narrowed {
+    fn of(expression: &Arc<dyn PhysicalExpr>, input: &SchemaRef) -> Result<Self> {
+        let mut inputs: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        let narrowed = expression.clone().transform_down(|node| {
+            if !is_column(&node) && !is_field(&node) {
+                return Ok(Transformed::no(node));
+            }
+            let known = inputs.iter().position(|input| input.as_ref() == node.as_ref());
+            let index = known.unwrap_or_else(|| {
+                inputs.push(node.clone());
+                inputs.len() - 1
+            });
+            let column = Arc::new(Column::new(&node.to_string(), index));
+            Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+        });
+        if is_field(expression) || !inputs.iter().any(is_field) {
+            let (inputs, schema) = (Vec::new(), input.clone());
+            return Ok(Self { inputs, schema, expression: expression.clone() });
+        }
+        let field = |of: &Arc<dyn PhysicalExpr>| -> Result<Field> {
+            Ok(Field::clone(&*of.return_field(input).map_err(failed)?).with_name(of.to_string()))
+        };
+        let fields = inputs.iter().map(field).collect::<Result<Vec<_>>>()?;
+        let expression = narrowed.map_err(failed)?.data;
+        Ok(Self { inputs, schema: Arc::new(Schema::new(fields)), expression })
+    }
+
+    fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        if self.inputs.is_empty() {
+            return evaluate(self.expression.as_ref(), rows);
+        }
+        let inputs = self.inputs.iter().map(|input| evaluate(input.as_ref(), rows));
+        let inputs = RecordBatch::try_new(self.schema.clone(), inputs.collect::<Result<_>>()?)?;
+        evaluate(self.expression.as_ref(), &inputs)
+    }
+}
+
+fn is_column(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    expression.downcast_ref::<Column>().is_some()
+}
+
+/// Whether this is a field of a column, or a field of that.
+fn is_field(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    let Some(call) = expression.downcast_ref::<ScalarFunctionExpr>() else { return false };
+    match call.args() {
+        [of, name] => {
+            call.name() == "get_field"
+                && (is_column(of) || is_field(of))
+                && name.downcast_ref::<Literal>().is_some()
+        }
+        _ => false,
     }
 }
 
