@@ -165,3 +165,26 @@ fn aggregates_take_filter_distinct_and_expressions() {
     );
     assert_eq!(found, ["00:00:10 | 01:00:00 | a,b,a,a | 10"]);
 }
+
+#[test]
+fn branches_look_at_fields_of_rows_and_of_rows_in_them() {
+    let job = plan(
+        "CREATE TABLE t (kind INT, a ROW<x BIGINT, deep ROW<x BIGINT>>, b ROW<x BIGINT>,
+           v AS CASE WHEN kind = 0 THEN a.x WHEN kind = 1 THEN b.x + a.x ELSE a.deep.x END)
+         WITH ('connector' = 'datagen');
+         CREATE TABLE o (v BIGINT, w BIGINT) WITH ('connector' = 'print');
+         INSERT INTO o SELECT v, COALESCE(b.x, a.deep.x, -1) FROM t;",
+    );
+    let rows = r#"
+        {"kind": 0, "a": {"x": 1, "deep": {"x": 2}}, "b": {"x": 3}}
+        {"kind": 1, "a": {"x": 1, "deep": {"x": 2}}, "b": {"x": 3}}
+        {"kind": 2, "a": {"x": 1, "deep": {"x": 2}}, "b": null}
+        {"kind": 2, "a": {"x": 1, "deep": null}, "b": null}
+        {"kind": 0, "a": null, "b": {"x": 3}}
+        {"kind": null, "a": null, "b": null}
+    "#;
+    let Ok(job) = job else { panic!("it is a job") };
+    let found = run(&job, &[("t", rows)]).remove("o").unwrap();
+    let expected = ["1 | 3", "4 | 3", "2 | 2", "null | -1", "null | 3", "null | -1"];
+    assert_eq!(found, expected);
+}
