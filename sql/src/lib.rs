@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `token`, `statement`, `types`, `interval` | reading the file, DDL by hand |
 //! | `catalog`, `settings` | what is declared, checked at once |
-//! | `windowing`, `rewrite` | Flink's syntax that the parser of queries lacks; what is refused |
+//! | `windowing`, `rewrite`, `naming` | Flink's syntax that the parser of queries lacks; what is refused |
 //! | `functions` | what can be called |
 //! | `context`, `query`, `text` | DataFusion's planner: names, types, simplification |
 //! | `clock` | `PROCTIME()` in a query |
@@ -34,6 +34,7 @@ mod functions;
 mod interval;
 mod job;
 mod lower;
+mod naming;
 mod nested;
 mod nullability;
 mod query;

@@ -12,8 +12,8 @@ use datafusion_sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, CharacterLength, DataType, DateTimeField,
     ExactNumberInfo, Expr, ExtractSyntax, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, Interval, ObjectName,
-    ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, Value, VisitMut, VisitorMut,
+    ObjectNamePart, Query, Select, SetExpr, SetOperator, SetQuantifier, Spanned, TableFactor,
+    Value, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::{Location, Span, TokenWithSpan};
 
@@ -21,6 +21,7 @@ use crate::clock::CLOCK;
 use crate::diagnostic::{Fallible, Problem};
 use crate::functions::{Functions, is_flink_function, nondeterministic};
 use crate::interval;
+use crate::naming;
 use crate::token::is_word;
 use crate::windowing::{Kind, PLACEHOLDER, Part, Windows};
 
@@ -378,9 +379,9 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.check_select(select);
         self.rewrite_group_by(select);
-        name_clocks(select);
-        name_fields(select);
-        name_repeated_items(select);
+        naming::clocks(select);
+        naming::fields(select);
+        naming::repeated_items(select);
         ControlFlow::Continue(())
     }
 
@@ -483,90 +484,6 @@ impl Rewriter<'_> {
     }
 }
 
-/// `PROCTIME()` in the list becomes a column of the table that is read.
-fn name_clocks(select: &mut Select) {
-    for (position, item) in select.projection.iter_mut().enumerate() {
-        let (expr, alias) = match item {
-            SelectItem::UnnamedExpr(expr) => (expr, Ident::new(format!("EXPR${position}"))),
-            SelectItem::ExprWithAlias { expr, alias } => (expr, alias.clone()),
-            _ => continue,
-        };
-        let Expr::Function(function) = &*expr else { continue };
-        let is_clock = function.name.to_string().eq_ignore_ascii_case("PROCTIME")
-            && arguments(function).is_some_and(|given| given.is_empty());
-        if is_clock {
-            let expr = call(CLOCK, Vec::new(), function.name.span());
-            *item = SelectItem::ExprWithAlias { expr, alias };
-        }
-    }
-}
-
-/// A field of a row is called after itself, as in Flink: `SELECT bid.price` gives `price`, and
-/// `price0` where there is such a column already.
-fn name_fields(select: &mut Select) {
-    let tables: Vec<&str> =
-        select.from.iter().filter_map(|from| table_name(&from.relation)).collect();
-    let mut taken: Vec<String> = Vec::new();
-    for item in &select.projection {
-        match item {
-            SelectItem::ExprWithAlias { alias, .. } => taken.push(alias.value.clone()),
-            SelectItem::UnnamedExpr(Expr::Identifier(name)) => taken.push(name.value.clone()),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path))
-                if field(path, &tables).is_none() =>
-            {
-                taken.extend(path.last().map(|name| name.value.clone()));
-            }
-            SelectItem::UnnamedExpr(_) => {}
-            // What a wildcard stands for is not known yet.
-            _ => return,
-        }
-    }
-    for item in &mut select.projection {
-        let SelectItem::UnnamedExpr(Expr::CompoundIdentifier(path)) = &*item else { continue };
-        let Some(name) = field(path, &tables) else { continue };
-        let numbered = (0..=taken.len()).map(|n| format!("{}{n}", name.value));
-        let mut names = std::iter::once(name.value.clone()).chain(numbered);
-        let Some(free) = names.find(|name| !taken.contains(name)) else { continue };
-        let alias = Ident { value: free.clone(), ..name.clone() };
-        *item = SelectItem::ExprWithAlias { expr: Expr::CompoundIdentifier(path.clone()), alias };
-        taken.push(free);
-    }
-}
-
-/// The field that a path names, where it goes further than to a column.
-fn field<'a>(path: &'a [Ident], tables: &[&str]) -> Option<&'a Ident> {
-    let starts_with_table =
-        path.first().is_some_and(|first| tables.contains(&first.value.as_str()));
-    let columns = if starts_with_table { 2 } else { 1 };
-    path.last().filter(|_| path.len() > columns)
-}
-
-/// What columns of a relation may be called after.
-fn table_name(relation: &TableFactor) -> Option<&str> {
-    let (name, alias) = match relation {
-        TableFactor::Table { name, alias, .. } => (name.0.last(), alias),
-        TableFactor::Derived { alias, .. } => (None, alias),
-        _ => return None,
-    };
-    let alias = alias.as_ref().map(|alias| alias.name.value.as_str());
-    alias.or_else(|| name.and_then(ObjectNamePart::as_ident).map(|name| name.value.as_str()))
-}
-
-/// Gives names to items that are selected twice: the planner wants every column to have its own.
-fn name_repeated_items(select: &mut Select) {
-    let mut seen: Vec<String> = Vec::new();
-    for (position, item) in select.projection.iter_mut().enumerate() {
-        let SelectItem::UnnamedExpr(expr) = item else { continue };
-        let written = expr.to_string();
-        if seen.contains(&written) {
-            let alias = Ident::new(format!("EXPR${position}"));
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
-        } else {
-            seen.push(written);
-        }
-    }
-}
-
 /// `items[1].sku`: behind a subscript the planner takes names of fields as strings only.
 fn quote_fields(access_chain: &mut [AccessExpr]) {
     let behind = access_chain.iter_mut().skip_while(|a| !matches!(a, AccessExpr::Subscript(_)));
@@ -605,7 +522,7 @@ fn is_rewritten(interval: &Interval) -> bool {
 }
 
 /// The arguments by position; `None` where there are others.
-fn arguments(function: &Function) -> Option<Vec<Expr>> {
+pub(crate) fn arguments(function: &Function) -> Option<Vec<Expr>> {
     let FunctionArguments::List(list) = &function.args else { return Some(Vec::new()) };
     let expression = |argument: &FunctionArg| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expression)) => Some(expression.clone()),
@@ -708,7 +625,7 @@ fn round_up(time: &Expr, unit: &DateTimeField) -> Expr {
     truncate(&later, unit)
 }
 
-fn call(name: &str, arguments: Vec<Expr>, span: Span) -> Expr {
+pub(crate) fn call(name: &str, arguments: Vec<Expr>, span: Span) -> Expr {
     let mut ident = Ident::new(name);
     ident.span = span;
     let unnamed = |argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument));
