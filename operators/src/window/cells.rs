@@ -1,4 +1,4 @@
-//! Groups by one integer key whose aggregates all come from [`Cells`]: the fast form of a
+//! Groups by one integer key whose aggregates all come from [`CellColumns`]: the fast form of a
 //! [`Table`](super::table::Table), without a virtual call or a hash for the usual row.
 //!
 //! ```text
@@ -48,8 +48,6 @@ pub(super) struct CellTable {
     index: Index,
     /// By position; a group without rows is none.
     cells: CellColumns,
-    /// How many rows, or partial aggregates, went in.
-    rows: usize,
 }
 
 enum Index {
@@ -86,7 +84,7 @@ impl Sparse {
 
 impl CellTable {
     pub fn new(plan: Arc<CellPlan>) -> Self {
-        Self { index: Index::Dense { first: 0 }, cells: CellColumns::new(plan), rows: 0 }
+        Self { index: Index::Dense { first: 0 }, cells: CellColumns::new(plan) }
     }
 
     pub fn plan(&self) -> &Arc<CellPlan> {
@@ -98,8 +96,9 @@ impl CellTable {
         matches!(keys, [key] if *key.data_type() == DataType::Int64 && key.null_count() == 0)
     }
 
-    /// Takes rows.
-    pub fn update(&mut self, rows: &Evaluated, expected: &mut Option<Range>) {
+    /// Takes rows, `total` with those that went in before. What is known of the keys is handed on in
+    /// `expected`.
+    pub fn update(&mut self, rows: &Evaluated, total: usize, expected: &mut Option<Range>) {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
         let column = |input: &usize| rows.values[*input].as_primitive::<Float64Type>();
         let plan = self.cells.plan.clone();
@@ -120,9 +119,8 @@ impl CellTable {
                 self.make_room(*key);
             }
         }
-        self.rows += keys.len();
         if let Index::Dense { first } = self.index {
-            *expected = Some(Range { first, len: self.cells.counts.len(), rows: self.rows });
+            *expected = Some(Range { first, len: self.cells.counts.len(), rows: total });
         }
     }
 

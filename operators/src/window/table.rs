@@ -96,10 +96,11 @@ impl Table {
             return Ok(());
         }
         self.rows += rows.rows;
+        let total = self.rows;
         match self.form_for(plan, &rows.keys, handover)? {
             Form::General(table) => table.update(plan, rows, &mut handover.groups),
             Form::Cells(table) => {
-                table.update(rows, &mut handover.range);
+                table.update(rows, total, &mut handover.range);
                 Ok(())
             }
         }
