@@ -65,16 +65,16 @@ impl Topic {
         rows: &[RecordBatch],
         partitions: usize,
     ) -> Result<Self> {
-        let option =
-            |brokers: &str| ("properties.bootstrap.servers".to_owned(), brokers.to_owned());
-        let client =
-            ClientProperties::parse(&brokers.into_iter().map(option).collect::<Options>())?;
-        if client.brokers().is_empty() {
+        if brokers.is_none() && std::env::var_os("KAFKA_BROKERS").is_none() {
             return Err(Error::configuration(
                 "--source kafka needs a broker: name it with --brokers HOST:PORT or KAFKA_BROKERS \
                  (`scripts/services up kafka`, then `scripts/services env`)",
             ));
         }
+        let option =
+            |brokers: &str| ("properties.bootstrap.servers".to_owned(), brokers.to_owned());
+        let client =
+            ClientProperties::parse(&brokers.into_iter().map(option).collect::<Options>())?;
         let topic = Self { client, name: unique_name(), partitions, rows: vec![0; partitions] };
         topic.create()?;
         topic.filled(workload, rows)
