@@ -50,11 +50,14 @@ fn row_kernels(criterion: &mut Criterion) {
 
 type Make = fn(&dyn KeyedFactory, &OperatorContext) -> tidemill::Result<Box<dyn Operator>>;
 
-/// Rows through a fresh operator to its last result.
-fn feed(operator: &mut dyn Operator, batches: &[RecordBatch]) -> tidemill::Result<Collected> {
+/// Rows, or groups, through a fresh operator to its last result.
+fn feed(operator: &mut dyn Operator, input: &Collected) -> tidemill::Result<Collected> {
     let mut out = Collected::default();
-    for batch in batches {
-        operator.process(0, Batch::new(batch.clone()), &mut out)?;
+    for batch in &input.batches {
+        operator.process(0, batch.clone(), &mut out)?;
+    }
+    for parcel in &input.parcels {
+        operator.receive(parcel.clone(), &mut out)?;
     }
     operator.barrier(Barrier { epoch: 1, full: false, checkpointed: false }, &mut out)?;
     while operator.watermark(END_OF_TIME, &mut out)? == Progress::More {}
@@ -84,24 +87,24 @@ fn operators_of(criterion: &mut Criterion, name: &str, workload: &Workload) {
     let rows = input::rows(workload);
     let factory = engine::aggregate(workload).expect("the benchmark's job is right");
     let context = OperatorContext { checkpointed: false, ..context(0, 1) };
-    let run = |make: Make, batches: &[RecordBatch]| {
+    let input =
+        Collected { batches: rows.into_iter().map(Batch::new).collect(), ..Collected::default() };
+    let run = |make: Make, input: &Collected| {
         let mut operator = make(factory.as_ref(), &context).expect("the operator is made");
-        feed(operator.as_mut(), batches).expect("the rows are aggregated")
+        feed(operator.as_mut(), input).expect("the rows are aggregated")
     };
     let combiner: Make = |factory, context| factory.combiner(context);
-    let partial = run(combiner, &rows).batches.into_iter().map(|batch| batch.rows);
-    let partial: Vec<RecordBatch> = partial.collect();
-    let operators: [(&str, Make, &[RecordBatch]); 3] = [
-        ("combiner, a row", combiner, &rows),
-        ("fused, a row", |factory, context| factory.fused(context), &rows),
+    let partial = run(combiner, &input);
+    let operators: [(&str, Make, &Collected); 3] = [
+        ("combiner, a row", combiner, &input),
+        ("fused, a row", |factory, context| factory.fused(context), &input),
         ("merger, a group", |factory, context| factory.merger(context), &partial),
     ];
     let mut group = criterion.benchmark_group(name);
     group.sample_size(20);
-    for (name, make, batches) in operators {
-        let elements: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        group.throughput(Throughput::Elements(elements as u64));
-        group.bench_function(name, |bencher| bencher.iter(|| run(make, batches)));
+    for (name, make, input) in operators {
+        group.throughput(Throughput::Elements(input.rows() as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| run(make, input)));
     }
     group.finish();
 }

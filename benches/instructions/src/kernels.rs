@@ -226,8 +226,8 @@ fn merger() -> Result<Prepared> {
     let mut merger = factory.merger(&only_shard(false))?;
     let work = move || {
         let mut out = Counter::default();
-        for batch in &partials.batches {
-            merger.process(0, Batch::new(batch.rows.clone()), &mut out)?;
+        for parcel in &partials.parcels {
+            merger.receive(parcel.clone(), &mut out)?;
         }
         advance(merger.as_mut(), END_OF_TIME, &mut out)?;
         black_box(out.rows);

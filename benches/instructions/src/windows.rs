@@ -16,7 +16,7 @@ use tidemill_core::operator::{
 };
 use tidemill_core::testing::{self, advance, context};
 use tidemill_core::window::{AlignedWindow, WindowSpec};
-use tidemill_core::{Batch, Result};
+use tidemill_core::{Batch, Parcel, Result};
 use tidemill_operators::{AggregateSpec, WindowAggregate, WindowAggregateSpec};
 
 use crate::input::Steps;
@@ -111,6 +111,8 @@ impl Output for Counter {
     fn emit(&mut self, batch: Batch) {
         self.rows += batch.len();
     }
+
+    fn hand_over(&mut self, _: Parcel) {}
 
     fn account(&mut self, _: Fate, _: usize) {}
 

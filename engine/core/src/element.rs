@@ -1,5 +1,7 @@
 //! What flows between operators, in band and in order.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -24,6 +26,8 @@ pub type Epoch = u64;
 pub enum Element {
     /// Rows.
     Batch(Batch),
+    /// Partial aggregates for the shard that owns them.
+    Parcel(Parcel),
     /// No row with an event time below this will be counted.
     Watermark(EventTime),
     /// Everything before belongs to this epoch, everything after to later ones.
@@ -32,6 +36,27 @@ pub enum Element {
     Idle,
     /// Nothing follows. The watermark is at the end of time.
     End,
+}
+
+/// Partial aggregates on their way through an exchange as their operator keeps them: from one shard
+/// to another of the same process they need not become columns, and tables again.
+#[derive(Clone)]
+pub struct Parcel {
+    /// The shard that owns their keys.
+    pub owner: usize,
+    /// What the operator behind the exchange knows how to take in; several parcels may share it.
+    pub content: Arc<dyn Any + Send + Sync>,
+    /// How many groups this owner has of it.
+    pub groups: usize,
+    /// What this owner's part of it weighs.
+    pub bytes: usize,
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { owner, groups, bytes, .. } = self;
+        write!(f, "a parcel of {groups} groups ({bytes} bytes) for shard {owner}")
+    }
 }
 
 /// Rows on their way, with what the engine must remember of each until it reaches a window.

@@ -54,6 +54,11 @@ pub fn hash_rows(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
     Ok(hashes)
 }
 
+/// The hash of a key that is one integer, as [`hash_rows`] has it.
+pub fn hash_integer(key: i64) -> u64 {
+    xxh3_64_with_seed(&key.to_le_bytes(), 0)
+}
+
 /// Folds one column into the hashes of its rows.
 fn hash_column(column: &dyn Array, hashes: &mut [u64]) -> Result<()> {
     fn primitive<T: ArrowPrimitiveType, B: AsRef<[u8]>>(
@@ -244,6 +249,9 @@ mod tests {
         let hashes = hash_rows(&columns, 2).unwrap();
         assert_eq!(hashes[0], seeded);
         assert_eq!(hashes, [13_213_116_439_985_672_097, 8_772_451_577_997_710_365]);
+        let integers: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN, -1, 0, 1, i64::MAX]));
+        let alone = [i64::MIN, -1, 0, 1, i64::MAX].map(hash_integer);
+        assert_eq!(hash_rows(&[integers], 5).unwrap(), alone);
     }
 
     #[test]

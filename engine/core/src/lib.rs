@@ -42,6 +42,6 @@ pub mod time;
 pub mod watermark;
 pub mod window;
 
-pub use element::{Batch, Element, Epoch};
+pub use element::{Batch, Element, Epoch, Parcel};
 pub use error::{Error, ErrorClass, ErrorKind, Result};
 pub use time::EventTime;

@@ -14,8 +14,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::dead_letter::DeadLetter;
-use crate::element::{Batch, Epoch};
-use crate::error::Result;
+use crate::element::{Batch, Epoch, Parcel};
+use crate::error::{Error, Result};
 use crate::key::KeyGroup;
 use crate::part::Part;
 use crate::time::{Clock, EventTime};
@@ -24,6 +24,14 @@ use crate::time::{Clock, EventTime};
 pub trait Operator: Send {
     /// Takes a batch from input number `input`.
     fn process(&mut self, input: usize, batch: Batch, out: &mut dyn Output) -> Result<()>;
+
+    /// Takes what the operator before the exchange has handed over to this shard.
+    ///
+    /// # Errors
+    /// An operator that is behind no exchange gets none: an internal error.
+    fn receive(&mut self, parcel: Parcel, _out: &mut dyn Output) -> Result<()> {
+        Err(Error::internal(format!("{parcel:?} came to an operator that takes none")))
+    }
 
     /// The minimum watermark over all inputs has risen to `watermark`. Results that it completes
     /// are emitted here; the runtime forwards the watermark itself afterwards.
@@ -97,6 +105,10 @@ pub struct StateFragment {
 pub trait Output {
     /// Rows for everything downstream.
     fn emit(&mut self, batch: Batch);
+
+    /// Partial aggregates for the operator behind the exchange, on the shard that owns them. Only the
+    /// operator before an exchange may do this.
+    fn hand_over(&mut self, parcel: Parcel);
 
     /// These rows ended here, with this fate. Every row that enters an operator is emitted, counted
     /// into a window, or accounted for here: the sums must add up.

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::dead_letter::DeadLetter;
-use crate::element::{Batch, Epoch};
+use crate::element::{Batch, Epoch, Parcel};
 use crate::error::Result;
 use crate::key;
 use crate::operator::{Barrier, Fate, Operator, OperatorContext, Output, Progress, StateChange};
@@ -21,6 +21,8 @@ use crate::time::{Clock, EventTime, SystemClock, VirtualClock};
 pub struct Collected {
     /// Emitted batches, in order.
     pub batches: Vec<Batch>,
+    /// What was handed over to shards, in order.
+    pub parcels: Vec<Parcel>,
     /// Late rows, in order.
     pub late: Vec<RecordBatch>,
     /// Declined rows, in order.
@@ -37,15 +39,20 @@ impl Collected {
         self.fates[index(fate)]
     }
 
-    /// Emitted rows.
+    /// Emitted rows, and groups handed over.
     pub fn rows(&self) -> usize {
-        self.batches.iter().map(Batch::len).sum()
+        let groups: usize = self.parcels.iter().map(|parcel| parcel.groups).sum();
+        groups + self.batches.iter().map(Batch::len).sum::<usize>()
     }
 }
 
 impl Output for Collected {
     fn emit(&mut self, batch: Batch) {
         self.batches.push(batch);
+    }
+
+    fn hand_over(&mut self, parcel: Parcel) {
+        self.parcels.push(parcel);
     }
 
     fn account(&mut self, fate: Fate, rows: usize) {

@@ -34,6 +34,7 @@ impl Envelope {
     pub fn new(element: Element, cause: u64) -> Self {
         let bytes = match &element {
             Element::Batch(batch) => rows_bytes(&batch.rows),
+            Element::Parcel(parcel) => parcel.bytes,
             _ => 0,
         };
         Self { element, cause, bytes }

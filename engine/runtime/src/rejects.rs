@@ -8,7 +8,7 @@ use tidemill_core::dead_letter::{self, DeadLetter, OnError, Provenance};
 use tidemill_core::graph::Port;
 use tidemill_core::operator::{Fate, Output};
 use tidemill_core::time::Clock;
-use tidemill_core::{Batch, Element, Epoch, Error, ErrorKind, Result};
+use tidemill_core::{Batch, Element, Epoch, Error, ErrorKind, Parcel, Result};
 
 use crate::stats::StationStats;
 
@@ -82,6 +82,10 @@ impl Output for StepOutput<'_> {
             }
             self.emitted.push((Port::Main, Element::Batch(batch)));
         }
+    }
+
+    fn hand_over(&mut self, parcel: Parcel) {
+        self.emitted.push((Port::Main, Element::Parcel(parcel)));
     }
 
     fn account(&mut self, fate: Fate, rows: usize) {

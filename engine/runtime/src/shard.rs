@@ -311,12 +311,12 @@ impl Shard {
         }
     }
 
-    /// Sends what a step emitted: rows to the outlets of their port, everything else to all.
+    /// Sends what a step emitted: rows and parcels to the outlets of their port, everything else to all.
     fn send(&mut self, from: usize, emitted: Emitted, cause: u64) -> Result<()> {
         for (port, element) in emitted {
-            let is_batch = matches!(element, Element::Batch(_));
+            let is_for_port = matches!(element, Element::Batch(_) | Element::Parcel(_));
             for outlet in &self.outlets[from] {
-                if is_batch && outlet.port != port {
+                if is_for_port && outlet.port != port {
                     continue;
                 }
                 match &outlet.target {
@@ -485,7 +485,7 @@ impl Drop for Shard {
     }
 }
 
-/// Rows to the owners of their keys, everything else to all shards.
+/// Rows to the owners of their keys, parcels to theirs, everything else to all shards.
 fn send_to_owners(
     element: &Element,
     channels: &[Arc<Channel>],
@@ -498,6 +498,9 @@ fn send_to_owners(
                 let element = Element::Batch(Batch::new(rows));
                 channels[shard].push(Envelope::new(element, cause));
             }
+        }
+        Element::Parcel(parcel) => {
+            channels[parcel.owner].push(Envelope::new(element.clone(), cause));
         }
         other => {
             for channel in channels {

@@ -13,7 +13,7 @@ use tidemill_core::operator::{Barrier, Operator, Progress, StateChange};
 use tidemill_core::sink::Staged;
 use tidemill_core::time::END_OF_TIME;
 use tidemill_core::watermark::WatermarkMerge;
-use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Result};
+use tidemill_core::{Batch, Element, Epoch, Error, EventTime, Parcel, Result};
 
 use crate::delay::DelayRecorder;
 use crate::delivery::{Delivery, Staging};
@@ -278,6 +278,10 @@ impl Station {
                 }
                 self.process(inlet, batch, now, emitted)
             }
+            Element::Parcel(parcel) => {
+                self.wake(inlet, emitted)?;
+                self.receive(parcel, emitted)
+            }
             Element::Watermark(watermark) => {
                 self.wake(inlet, emitted)?;
                 self.merge.advance(inlet, watermark);
@@ -324,6 +328,22 @@ impl Station {
         Ok(())
     }
 
+    /// The operator, where it is one, and where it puts things out.
+    fn operator<'a>(
+        &'a mut self,
+        emitted: &'a mut Emitted,
+    ) -> Option<(&'a mut dyn Operator, StepOutput<'a>)> {
+        let Behavior::Operator(operator) = &mut self.behavior else { return None };
+        let out = StepOutput {
+            name: &self.name,
+            stats: &self.stats,
+            rejects: &self.rejects,
+            counts_out: self.counts_out,
+            emitted,
+        };
+        Some((operator.as_mut(), out))
+    }
+
     fn process(
         &mut self,
         inlet: usize,
@@ -331,19 +351,23 @@ impl Station {
         now: u64,
         emitted: &mut Emitted,
     ) -> Result<()> {
-        let Behavior::Operator(operator) = &mut self.behavior else {
-            return self.write(batch, now);
-        };
-        let mut out = StepOutput {
-            name: &self.name,
-            stats: &self.stats,
-            rejects: &self.rejects,
-            counts_out: self.counts_out,
-            emitted,
-        };
-        operator
-            .process(self.input_of[inlet], batch, &mut out)
-            .map_err(|error| error.at(&self.name))
+        let input = self.input_of[inlet];
+        match self.operator(emitted) {
+            Some((operator, mut out)) => {
+                operator.process(input, batch, &mut out).map_err(|error| error.at(out.name))
+            }
+            None => self.write(batch, now),
+        }
+    }
+
+    /// Gives the operator what its counterpart before the exchange has handed over.
+    fn receive(&mut self, parcel: Parcel, emitted: &mut Emitted) -> Result<()> {
+        match self.operator(emitted) {
+            Some((operator, mut out)) => {
+                operator.receive(parcel, &mut out).map_err(|error| error.at(out.name))
+            }
+            None => Err(Error::internal(format!("{parcel:?} came to a sink")).at(&self.name)),
+        }
     }
 
     /// Gives a batch to the sink, which keeps it for another time where it cannot be written now.
@@ -413,15 +437,12 @@ impl Station {
     }
 
     fn raise_operator(&mut self, watermark: EventTime, emitted: &mut Emitted) -> Result<Progress> {
-        let Behavior::Operator(operator) = &mut self.behavior else { return Ok(Progress::Done) };
-        let mut out = StepOutput {
-            name: &self.name,
-            stats: &self.stats,
-            rejects: &self.rejects,
-            counts_out: self.counts_out,
-            emitted,
-        };
-        operator.watermark(watermark, &mut out).map_err(|error| error.at(&self.name))
+        match self.operator(emitted) {
+            Some((operator, mut out)) => {
+                operator.watermark(watermark, &mut out).map_err(|error| error.at(out.name))
+            }
+            None => Ok(Progress::Done),
+        }
     }
 
     /// Nobody downstream waits for a silent input, so what a combiner has gathered goes before.
@@ -441,17 +462,12 @@ impl Station {
 
     /// Lets the operator emit what it has gathered and hand over its state.
     fn pass_barrier(&mut self, barrier: Barrier, emitted: &mut Emitted) -> Result<StateChange> {
-        let Behavior::Operator(operator) = &mut self.behavior else {
-            return Ok(StateChange::default());
-        };
-        let mut out = StepOutput {
-            name: &self.name,
-            stats: &self.stats,
-            rejects: &self.rejects,
-            counts_out: self.counts_out,
-            emitted,
-        };
-        operator.barrier(barrier, &mut out).map_err(|error| error.at(&self.name))
+        match self.operator(emitted) {
+            Some((operator, mut out)) => {
+                operator.barrier(barrier, &mut out).map_err(|error| error.at(out.name))
+            }
+            None => Ok(StateChange::default()),
+        }
     }
 
     fn finish_when_ended(&mut self, emitted: &mut Emitted) {

@@ -57,6 +57,30 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     fits
 }
 
+/// Adds what another cell holds, and says so; or changes nothing where that takes more than the cell.
+#[inline(always)]
+#[must_use]
+fn join(cell: &mut Cell, other: &Cell) -> bool {
+    if *cell == [0; 4] {
+        *cell = *other;
+        return true;
+    }
+    let mut sum = expansion(cell);
+    let fits = expansion(other).parts().iter().all(|part| sum.add(*part));
+    if fits {
+        set_sum(cell, &sum);
+        extend(cell, other);
+    }
+    fits
+}
+
+/// Takes the extremes of another cell into account.
+#[inline(always)]
+fn extend(cell: &mut Cell, other: &Cell) {
+    cell[2] = cell[2].max(other[2]);
+    cell[3] = cell[3].max(other[3]);
+}
+
 #[inline(always)]
 fn expansion(cell: &Cell) -> Expansion<2> {
     Expansion::of([f64::from_bits(cell[0]), f64::from_bits(cell[1])])
@@ -181,6 +205,37 @@ impl Cells {
         if rest != 0.0 {
             self.spills.entry(key).or_default().add(rest);
         }
+    }
+
+    /// Adds groups of others, from one position to another. `key` knows the keys of theirs.
+    #[inline(always)]
+    pub fn take_in(
+        &mut self,
+        other: &Self,
+        moves: impl Iterator<Item = (usize, usize)> + Clone,
+        key: impl Fn(usize) -> i64,
+    ) {
+        for (from, to) in moves.clone() {
+            if !join(&mut self.cells[to], &other.cells[from]) {
+                self.join_rest(to, key(from), &other.cells[from]);
+            }
+        }
+        if !other.nulls.is_empty() {
+            moves.clone().for_each(|(from, to)| self.merge_nulls(to, other.nulls[from]));
+        }
+        if !other.spills.is_empty() {
+            for (key, spill) in moves.filter_map(|(from, _)| other.spills.get_key_value(&key(from)))
+            {
+                self.spills.entry(*key).or_default().join(spill);
+            }
+        }
+    }
+
+    /// Adds a cell whose sum did not fit at once.
+    #[cold]
+    fn join_rest(&mut self, position: usize, key: i64, other: &Cell) {
+        extend(&mut self.cells[position], other);
+        self.merge_sum(position, key, *expansion(other).parts());
     }
 
     /// So many rows of a group have no value.

@@ -17,6 +17,7 @@ use arrow::array::{Array, ArrayRef, Float64Array};
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use tidemill_core::Result;
+use tidemill_core::key::{hash_integer, key_group, owner};
 
 use super::columns::{CellColumns, CellPlan, integers};
 use super::emit::BATCH_ROWS;
@@ -246,6 +247,14 @@ impl CellTable {
         }
     }
 
+    /// The key whose position this is.
+    fn key(&self, position: usize) -> i64 {
+        match &self.index {
+            Index::Dense { first } => first + position as i64,
+            Index::Sparse(sparse) => sparse.keys[position],
+        }
+    }
+
     /// How many groups there are.
     pub fn len(&self) -> usize {
         match &self.index {
@@ -263,13 +272,9 @@ impl CellTable {
     fn groups_from(&self, position: &mut usize, most: usize) -> Vec<Group> {
         let first = *position;
         let counts = self.cells.counts[first..].iter().copied().zip(first..);
-        let key = |position: usize| match &self.index {
-            Index::Dense { first } => first + position as i64,
-            Index::Sparse(sparse) => sparse.keys[position],
-        };
         let groups: Vec<Group> = counts
             .filter(|(rows, _)| *rows > 0)
-            .map(|(rows, position)| Group { position, key: key(position), rows })
+            .map(|(rows, position)| Group { position, key: self.key(position), rows })
             .take(most)
             .collect();
         *position = groups.last().map_or(self.cells.counts.len(), |group| group.position + 1);
@@ -295,6 +300,55 @@ impl CellTable {
         Ok(())
     }
 
+    /// The positions of the groups by the shard that owns them.
+    pub fn positions_by_owner(&self, shards: usize) -> Vec<Vec<u32>> {
+        let share = self.cells.counts.len() / shards + SMALL;
+        let mut by_owner: Vec<_> = (0..shards).map(|_| Vec::with_capacity(share)).collect();
+        for (position, rows) in self.cells.counts.iter().enumerate() {
+            if *rows > 0 {
+                let group = key_group(hash_integer(self.key(position)));
+                by_owner[owner(group, shards)].push(position as u32);
+            }
+        }
+        by_owner
+    }
+
+    /// Takes groups of another table: those at these positions, in ascending order.
+    pub fn take_in(&mut self, other: &Self, positions: &[u32], expected: &mut Option<Range>) {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return };
+        let key = |position: usize| other.key(position);
+        let from = positions.iter().map(|position| *position as usize);
+        if self.cells.counts.is_empty() {
+            self.begin_beside(other, positions, *expected);
+        }
+        if let Index::Dense { first: others } = other.index {
+            // Where the outermost keys have a position, all between them have.
+            self.position(key(*first as usize));
+            self.position(key(*last as usize));
+            if let Index::Dense { first: own } = self.index {
+                let offset = others.wrapping_sub(own) as usize;
+                let moves = from.map(|from| (from, from.wrapping_add(offset)));
+                return self.cells.take_in(&other.cells, moves, key);
+            }
+        }
+        // Only when all keys have one do positions stay.
+        from.clone().for_each(|from| _ = self.position(key(from)));
+        let moves: Vec<_> = from.map(|from| (from, self.position(key(from)))).collect();
+        self.cells.take_in(&other.cells, moves.iter().copied(), key);
+        self.look_for_density();
+    }
+
+    /// Positions where another table has them, if its groups at these positions fill them well enough.
+    fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<Range>) {
+        match other.index {
+            Index::Dense { first } if other.cells.counts.len() <= SPREAD * positions.len() => {
+                self.index = Index::Dense { first };
+                self.cells.resize(other.cells.counts.len());
+            }
+            _ => self.begin(other.key(positions[0] as usize), positions.len(), expected),
+        }
+    }
+
     /// The position of a key, which is given one if need be.
     fn position(&mut self, key: i64) -> usize {
         loop {
@@ -317,11 +371,23 @@ impl CellTable {
         }
     }
 
+    /// The groups at these positions with the states of their aggregates.
+    pub fn partial(&self, positions: &[u32]) -> Partial {
+        let group = |position: &u32| {
+            let position = *position as usize;
+            Group { position, key: self.key(position), rows: self.cells.counts[position] }
+        };
+        self.partial_of(&positions.iter().map(group).collect::<Vec<_>>())
+    }
+
+    fn partial_of(&self, groups: &[Group]) -> Partial {
+        let states = self.cells.states(groups);
+        Partial { rows: groups.len(), keys: vec![keys(groups)], states }
+    }
+
     /// The groups with the states of their aggregates.
     pub fn into_partial(self) -> Partial {
-        let groups = self.groups();
-        let states = self.cells.states(&groups);
-        Partial { rows: groups.len(), keys: vec![keys(&groups)], states }
+        self.partial_of(&self.groups())
     }
 
     /// The groups with the results of their aggregates, in parts: what belongs to a few thousand groups

@@ -136,6 +136,20 @@ impl CellColumns {
         self.merge_cells(&states, &rows, groups, |row| groups[row] as i64)
     }
 
+    /// Adds groups of others, from one position to another. `key` knows the keys of theirs.
+    #[inline(always)]
+    pub fn take_in(
+        &mut self,
+        other: &Self,
+        moves: impl Iterator<Item = (usize, usize)> + Clone,
+        key: impl Fn(usize) -> i64,
+    ) {
+        moves.clone().for_each(|(from, to)| self.counts[to] += other.counts[from]);
+        for (cells, others) in self.columns.iter_mut().zip(&other.columns) {
+            cells.take_in(others, moves.clone(), &key);
+        }
+    }
+
     /// Adds the states of each aggregate to groups that have these rows counted. `key` knows by which
     /// number spills are kept.
     pub fn merge_cells(

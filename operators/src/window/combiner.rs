@@ -13,6 +13,7 @@ use tidemill_core::{Batch, EventTime, Result};
 
 use super::aggregates::Accumulators;
 use super::emit;
+use super::parcel;
 use super::place::{Placed, place};
 use super::plan::{BOUNDS, Plan};
 use super::table::{Handover, Partial, Table};
@@ -31,6 +32,8 @@ pub(super) struct Combiner {
     /// By the end of the slice's first window, then by its own.
     tables: BTreeMap<(EventTime, EventTime), Table>,
     watermark: EventTime,
+    /// How many shards own groups.
+    shards: usize,
     rows_since_look: usize,
     /// Bytes in use when they were last looked at.
     bytes: usize,
@@ -68,12 +71,13 @@ impl Gain {
 }
 
 impl Combiner {
-    pub fn new(plan: Arc<Plan>, window: AlignedWindow) -> Self {
+    pub fn new(plan: Arc<Plan>, window: AlignedWindow, shards: usize) -> Self {
         Self {
             plan,
             window,
             tables: BTreeMap::new(),
             watermark: BEGINNING,
+            shards,
             rows_since_look: 0,
             bytes: 0,
             gain: Gain::default(),
@@ -121,17 +125,23 @@ impl Combiner {
     /// Sends the slices that the window ending at `end` is the first to need, or an earlier one.
     fn flush(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
         let mut batches = Vec::new();
+        let mut any = false;
         while let Some(table) = self.tables.first_entry() {
             let (first_window_end, slice_end) = *table.key();
             if first_window_end > end {
                 break;
             }
-            let table = table.remove();
-            self.gain.combined(table.rows(), table.len());
+            any = true;
             let slice = Slice { end: slice_end, first_window_end };
-            batches.push(slice_batch(&self.plan, slice, table.into_partial()?)?);
+            match table.remove().into_cells() {
+                Ok(cells) => parcel::hand_over(slice, cells, self.shards, out),
+                Err(table) => {
+                    self.gain.combined(table.rows(), table.len());
+                    batches.push(slice_batch(&self.plan, slice, table.into_partial()?)?);
+                }
+            }
         }
-        if !batches.is_empty() {
+        if any {
             self.bytes = self.tables.values().map(Table::bytes).sum();
         }
         emit::batches(batches, out)

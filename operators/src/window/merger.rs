@@ -10,9 +10,10 @@ use tidemill_core::operator::{
     Barrier, Operator, OperatorContext, Output, Progress, StateChange, StateFragment,
 };
 use tidemill_core::window::{AlignedWindow, Slice};
-use tidemill_core::{Batch, EventTime, Result};
+use tidemill_core::{Batch, EventTime, Parcel, Result};
 
-use super::combiner::ROWS_BETWEEN_LOOKS;
+use super::combiner::{ROWS_BETWEEN_LOOKS, slice_batch};
+use super::parcel::Share;
 use super::plan::Plan;
 use super::windows::{Windows, by_slice, fragment};
 
@@ -34,6 +35,7 @@ pub(super) struct Merger {
 #[derive(Default)]
 struct Increment {
     batches: Vec<RecordBatch>,
+    shares: Vec<Share>,
     bytes: usize,
 }
 
@@ -43,6 +45,33 @@ impl Increment {
         // Columns whose size is not known by their type are of aggregates that are rare.
         self.bytes += rows.columns().iter().filter_map(|column| weigh(column).ok()).sum::<usize>();
         self.batches.push(rows);
+    }
+
+    fn keep(&mut self, share: Share) {
+        self.bytes += share.bytes();
+        self.shares.push(share);
+    }
+
+    /// All of it as rows, in parts that are not too large.
+    fn into_rows(self, plan: &Plan, slice: Slice) -> Result<Vec<RecordBatch>> {
+        let mut parts = Vec::new();
+        for share in self.shares {
+            parts.push(slice_batch(plan, slice, share.partial())?);
+        }
+        let mut part: Vec<RecordBatch> = Vec::new();
+        let mut bytes = 0;
+        for batch in self.batches {
+            bytes += batch.get_array_memory_size();
+            part.push(batch);
+            if bytes > FRAGMENT_BYTES {
+                parts.push(concat_batches(&plan.partial, &std::mem::take(&mut part))?);
+                bytes = 0;
+            }
+        }
+        if !part.is_empty() {
+            parts.push(concat_batches(&plan.partial, &part)?);
+        }
+        Ok(parts)
     }
 }
 
@@ -60,24 +89,20 @@ impl Merger {
 
     fn take_increment(&mut self) -> Result<Vec<StateFragment>> {
         let mut fragments = Vec::new();
-        for (slice, Increment { batches, .. }) in std::mem::take(&mut self.increment) {
-            let mut part: Vec<RecordBatch> = Vec::new();
-            let mut bytes = 0;
-            for batch in batches {
-                bytes += batch.get_array_memory_size();
-                part.push(batch);
-                if bytes > FRAGMENT_BYTES {
-                    let rows = concat_batches(&self.plan.partial, &std::mem::take(&mut part))?;
-                    fragments.push(fragment(&self.window, slice, rows));
-                    bytes = 0;
-                }
-            }
-            if !part.is_empty() {
-                let rows = concat_batches(&self.plan.partial, &part)?;
-                fragments.push(fragment(&self.window, slice, rows));
-            }
+        for (slice, increment) in std::mem::take(&mut self.increment) {
+            let rows = increment.into_rows(&self.plan, slice)?.into_iter();
+            fragments.extend(rows.map(|rows| fragment(&self.window, slice, rows)));
         }
         Ok(fragments)
+    }
+
+    /// Measures the state now and then.
+    fn look(&mut self, groups: usize) {
+        self.rows_since_look += groups;
+        if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
+            self.rows_since_look = 0;
+            self.windows.measure();
+        }
     }
 }
 
@@ -89,10 +114,16 @@ impl Operator for Merger {
                 self.increment.entry(slice).or_default().push(rows);
             }
         }
-        self.rows_since_look += batch.len();
-        if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
-            self.rows_since_look = 0;
-            self.windows.measure();
+        self.look(batch.len());
+        Ok(())
+    }
+
+    fn receive(&mut self, parcel: Parcel, _: &mut dyn Output) -> Result<()> {
+        let share = Share::unpack(parcel)?;
+        self.windows.take_in(&share)?;
+        self.look(share.positions().len());
+        if self.context.checkpointed {
+            self.increment.entry(share.slice()).or_default().keep(share);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 //! | `cells` | the same for an integer key and the usual aggregates, faster |
 //! | `aggregates`, `columns` | aggregates of groups that are numbered elsewhere: any, and the usual ones of doubles |
 //! | `combiner`, `merger`, `fused` | the three operators |
+//! | `parcel` | groups on their way from a combiner's table to a merger's |
 //! | `windows`, `slices` | which window fires next, and the slices that it is made of |
 //! | `session` | windows whose bounds depend on the rows of each key |
 //!
@@ -37,6 +38,7 @@ mod combiner;
 mod emit;
 mod fused;
 mod merger;
+mod parcel;
 mod place;
 mod plan;
 mod session;
@@ -90,10 +92,10 @@ impl KeyedFactory for WindowAggregate {
         self.plan.key_columns().collect()
     }
 
-    fn combiner(&self, _: &OperatorContext) -> Result<Box<dyn Operator>> {
+    fn combiner(&self, context: &OperatorContext) -> Result<Box<dyn Operator>> {
         Ok(match self.plan.window {
             WindowSpec::Aligned(window) => {
-                Box::new(combiner::Combiner::new(self.plan.clone(), window))
+                Box::new(combiner::Combiner::new(self.plan.clone(), window, context.shards))
             }
             WindowSpec::Session { gap } => {
                 Box::new(session::Combiner::new(self.plan.clone(), gap)?)

@@ -13,6 +13,7 @@ use tidemill_core::Result;
 
 use super::aggregates::Aggregates;
 use super::cells::{CellTable, Range};
+use super::parcel::Share;
 use super::plan::{BOUNDS, Evaluated, Plan};
 use crate::failed;
 
@@ -115,6 +116,26 @@ impl Table {
         match self.form_for(plan, &partial.keys, handover)? {
             Form::General(table) => table.merge(plan, partial, &mut handover.groups),
             Form::Cells(table) => table.merge(partial, &mut handover.range),
+        }
+    }
+
+    /// Takes a share of another shard's groups.
+    pub fn take_in(&mut self, plan: &Plan, share: &Share, handover: &mut Handover) -> Result<()> {
+        self.rows += share.positions().len();
+        match &mut self.form {
+            Form::General(table) => table.merge(plan, &share.partial(), &mut handover.groups),
+            Form::Cells(table) => {
+                table.take_in(share.table(), share.positions(), &mut handover.range);
+                Ok(())
+            }
+        }
+    }
+
+    /// The cells that it is made of; itself where it is not.
+    pub fn into_cells(self) -> std::result::Result<CellTable, Self> {
+        match self.form {
+            Form::Cells(table) => Ok(table),
+            form => Err(Self { form, ..self }),
         }
     }
 

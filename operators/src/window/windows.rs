@@ -17,6 +17,7 @@ use tidemill_core::{Error, EventTime, Result};
 
 use super::combiner::slice_batch;
 use super::emit;
+use super::parcel::Share;
 use super::place::{Rows, partition};
 use super::plan::{Evaluated, Plan};
 use super::slices::{Piece, Slices, Work};
@@ -90,6 +91,13 @@ impl Windows {
         self.with(slice, |piece, work| {
             let partial = Partial::of(&work.plan, rows);
             piece.table(work)?.merge(&work.plan, &partial, &mut work.handover)
+        })
+    }
+
+    /// Takes a share of another shard's groups of one slice.
+    pub fn take_in(&mut self, share: &Share) -> Result<()> {
+        self.with(share.slice(), |piece, work| {
+            piece.table(work)?.take_in(&work.plan, share, &mut work.handover)
         })
     }
 

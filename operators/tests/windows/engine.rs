@@ -13,7 +13,7 @@ use tidemill_core::key::{hash_rows, key_group, owner};
 use tidemill_core::operator::{Fate, KeyedFactory, Operator, StateChange, StateFragment};
 use tidemill_core::testing::{Collected, advance, barrier, context};
 use tidemill_core::time::{BEGINNING, END_OF_TIME};
-use tidemill_core::{Batch, EventTime};
+use tidemill_core::{Batch, EventTime, Parcel};
 
 use crate::oracle::Outcome;
 use crate::scenario::{Row, Scenario, batch};
@@ -33,6 +33,7 @@ const PASSING_AFTER: i64 = 1 << 18;
 
 enum Message {
     Rows(RecordBatch),
+    Parcel(Parcel),
     Watermark(EventTime),
 }
 
@@ -206,6 +207,9 @@ impl<'a> Run<'a> {
 
     /// Routes what a combiner has emitted.
     fn exchange(&mut self, shard: usize) {
+        for parcel in self.side.parcels.drain(..) {
+            self.channels[shard][parcel.owner].push_back(Message::Parcel(parcel));
+        }
         for rows in std::mem::take(&mut self.side.batches).into_iter().map(|batch| batch.rows) {
             let keys: Vec<_> =
                 self.factory.key_columns().iter().map(|key| rows.column(*key).clone()).collect();
@@ -261,6 +265,7 @@ impl<'a> Run<'a> {
                 Message::Rows(rows) => {
                     merger.process(from, Batch::new(rows), &mut self.results).unwrap();
                 }
+                Message::Parcel(parcel) => merger.receive(parcel, &mut self.results).unwrap(),
                 Message::Watermark(watermark) => {
                     let known = &mut self.watermarks[to];
                     let before = known.iter().copied().min().unwrap();

@@ -75,6 +75,17 @@ impl Spill {
         sums * size_of::<WideSum>()
     }
 
+    /// Adds another.
+    pub fn join(&mut self, other: &Self) {
+        self.special |= other.special;
+        if let Some(sum) = other.sum() {
+            self.sum_mut().join(sum);
+        }
+        if let Some(squares) = other.squares() {
+            self.squares_mut().join(squares);
+        }
+    }
+
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.special];
         if let Some(sum) = &self.sum {

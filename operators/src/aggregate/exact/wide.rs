@@ -53,6 +53,13 @@ impl WideSum {
         self.add_scaled((square >> 64) as u64, 2 * exponent + 64, false);
     }
 
+    /// Adds another.
+    pub fn join(&mut self, other: &Self) {
+        self.settle();
+        self.limbs.iter_mut().zip(&other.limbs).for_each(|(limb, more)| *limb += *more);
+        self.settle();
+    }
+
     /// Adds `± natural * 2^(32 * first - 2176)`; `false`, and nothing added, where that is too large.
     #[must_use]
     pub fn add_limbs(&mut self, negative: bool, first: usize, limbs: &[u32]) -> bool {
