@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants: at a position without rows nothing has been added; dense positions are at most
-//! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up.
+//! [`SPREAD`] times the groups, but for small tables, for those that are known to fill up, and for one
+//! owner's part of others.
 
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ use crate::aggregate::Group;
 
 /// Positions for a group, at most, where keys do not lie close together.
 const SPREAD: usize = 4;
+
+/// Positions for a group, at most, in a table that holds one owner's groups of a table that is dense: as
+/// many as it has there, and those of the other owners between them.
+const SHARED_SPREAD: usize = 8;
 
 /// So many positions are nothing to be spared.
 const SMALL: usize = 256;
@@ -120,6 +125,11 @@ impl CellTable {
                 self.make_room(*key);
             }
         }
+        self.tell(total, expected);
+    }
+
+    /// Hands on where keys lie, of a table that `total` rows went into.
+    fn tell(&self, total: usize, expected: &mut Option<Range>) {
         if let Index::Dense { first } = self.index {
             *expected = Some(Range { first, len: self.cells.counts.len(), rows: total });
         }
@@ -265,24 +275,37 @@ impl CellTable {
 
     /// The groups: dense ones in the order of their keys.
     fn groups(&self) -> Vec<Group> {
-        self.groups_from(&mut 0, usize::MAX)
+        self.groups_from(&mut 0, self.len())
     }
 
     /// The first groups, so many at most, at a position or behind it, which is then that behind them.
     fn groups_from(&self, position: &mut usize, most: usize) -> Vec<Group> {
         let first = *position;
-        let counts = self.cells.counts[first..].iter().copied().zip(first..);
-        let groups: Vec<Group> = counts
-            .filter(|(rows, _)| *rows > 0)
-            .map(|(rows, position)| Group { position, key: self.key(position), rows })
-            .take(most)
-            .collect();
-        *position = groups.last().map_or(self.cells.counts.len(), |group| group.position + 1);
+        let counts = &self.cells.counts[first..];
+        let empty = Group { position: 0, key: 0, rows: 0 };
+        let mut groups = vec![empty; most.min(counts.len())];
+        let mut len = 0;
+        *position = self.cells.counts.len();
+        for (rows, at) in counts.iter().zip(first..) {
+            let Some(group) = groups.get_mut(len) else {
+                *position = at;
+                break;
+            };
+            // Overwritten by the next where there are no rows: whether there are cannot be predicted.
+            *group = Group { position: at, key: self.key(at), rows: *rows };
+            len += usize::from(*rows > 0);
+        }
+        groups.truncate(len);
         groups
     }
 
-    /// Takes partial aggregates.
-    pub fn merge(&mut self, partial: &Partial, expected: &mut Option<Range>) -> Result<()> {
+    /// Takes partial aggregates, `total` rows of them with those that went in before.
+    pub fn merge(
+        &mut self,
+        partial: &Partial,
+        total: usize,
+        expected: &mut Option<Range>,
+    ) -> Result<()> {
         let keys = partial.keys[0].as_primitive::<Int64Type>().values();
         if self.cells.counts.is_empty() {
             self.begin(keys[0], keys.len(), *expected);
@@ -297,24 +320,32 @@ impl CellTable {
         let positions: Vec<usize> = keys.iter().map(|key| self.position(*key)).collect();
         self.cells.merge_cells(&states, &rows, &positions, |row| keys[row])?;
         self.look_for_density();
+        self.tell(total, expected);
         Ok(())
     }
 
     /// The positions of the groups by the shard that owns them.
     pub fn positions_by_owner(&self, shards: usize) -> Vec<Vec<u32>> {
         let share = self.cells.counts.len() / shards + SMALL;
-        let mut by_owner: Vec<_> = (0..shards).map(|_| Vec::with_capacity(share)).collect();
+        // The last one gets what has no rows: whether there are any cannot be predicted.
+        let mut by_owner: Vec<_> = (0..=shards).map(|_| Vec::with_capacity(share)).collect();
         for (position, rows) in self.cells.counts.iter().enumerate() {
-            if *rows > 0 {
-                let group = key_group(hash_integer(self.key(position)));
-                by_owner[owner(group, shards)].push(position as u32);
-            }
+            let owner = owner(key_group(hash_integer(self.key(position))), shards);
+            by_owner[if *rows > 0 { owner } else { shards }].push(position as u32);
         }
+        by_owner.truncate(shards);
         by_owner
     }
 
-    /// Takes groups of another table: those at these positions, in ascending order.
-    pub fn take_in(&mut self, other: &Self, positions: &[u32], expected: &mut Option<Range>) {
+    /// Takes groups of another table: those at these positions, in ascending order; `total` with those
+    /// that went in before.
+    pub fn take_in(
+        &mut self,
+        other: &Self,
+        positions: &[u32],
+        total: usize,
+        expected: &mut Option<Range>,
+    ) {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return };
         let key = |position: usize| other.key(position);
         let from = positions.iter().map(|position| *position as usize);
@@ -328,7 +359,8 @@ impl CellTable {
             if let Index::Dense { first: own } = self.index {
                 let offset = others.wrapping_sub(own) as usize;
                 let moves = from.map(|from| (from, from.wrapping_add(offset)));
-                return self.cells.take_in(&other.cells, moves, key);
+                self.cells.take_in(&other.cells, moves, key);
+                return self.tell(total, expected);
             }
         }
         // Only when all keys have one do positions stay.
@@ -336,12 +368,13 @@ impl CellTable {
         let moves: Vec<_> = from.map(|from| (from, self.position(key(from)))).collect();
         self.cells.take_in(&other.cells, moves.iter().copied(), key);
         self.look_for_density();
+        self.tell(total, expected);
     }
 
     /// Positions where another table has them, if its groups at these positions fill them well enough.
     fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<Range>) {
         match other.index {
-            Index::Dense { first } if other.cells.counts.len() <= SPREAD * positions.len() => {
+            Index::Dense { first } if other.cells.counts.len() <= SHARED_SPREAD * positions.len() => {
                 self.index = Index::Dense { first };
                 self.cells.resize(other.cells.counts.len());
             }

@@ -20,7 +20,7 @@ use super::table::{Handover, Partial, Table};
 use crate::stateless::stateless;
 
 /// A combiner that holds more bytes than this sends what it has.
-pub(super) const BYTES_MAX: usize = 64 << 20;
+pub(super) const BYTES_MAX: usize = 128 << 20;
 
 /// How many rows go in between two looks at the memory in use.
 pub(super) const ROWS_BETWEEN_LOOKS: usize = 32 * 1024;

@@ -113,9 +113,10 @@ impl Table {
             return Ok(());
         }
         self.rows += partial.rows;
+        let total = self.rows;
         match self.form_for(plan, &partial.keys, handover)? {
             Form::General(table) => table.merge(plan, partial, &mut handover.groups),
-            Form::Cells(table) => table.merge(partial, &mut handover.range),
+            Form::Cells(table) => table.merge(partial, total, &mut handover.range),
         }
     }
 
@@ -125,7 +126,7 @@ impl Table {
         match &mut self.form {
             Form::General(table) => table.merge(plan, &share.partial(), &mut handover.groups),
             Form::Cells(table) => {
-                table.take_in(share.table(), share.positions(), &mut handover.range);
+                table.take_in(share.table(), share.positions(), self.rows, &mut handover.range);
                 Ok(())
             }
         }
