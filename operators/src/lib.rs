@@ -16,6 +16,7 @@
 pub mod aggregate;
 pub mod filter;
 pub mod function;
+mod pages;
 mod parts;
 pub mod project;
 mod reject;

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use super::exact::{Expansion, Spill, mean, spill_column, sum};
 use super::extremum::{order, value_at};
+use crate::pages::zeros;
 
 /// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
 /// bits, so that fresh memory need not be written to before it is used.
@@ -108,7 +109,7 @@ impl Cells {
     /// Cells for `len` groups in all, the new ones empty.
     pub fn resize(&mut self, len: usize) {
         if self.cells.is_empty() {
-            self.cells = vec![[0; 4]; len];
+            self.cells = zeros(len);
         } else {
             self.cells.resize(len, [0; 4]);
         }
@@ -124,7 +125,7 @@ impl Cells {
 
     /// Moves all groups: each to the position that `to` gives it, of `len` in all.
     pub fn rearrange(&mut self, len: usize, moves: impl Iterator<Item = (usize, usize)> + Clone) {
-        let mut cells = vec![[0; 4]; len];
+        let mut cells: Vec<Cell> = zeros(len);
         moves.clone().for_each(|(from, to)| cells[to] = self.cells[from]);
         self.cells = cells;
         if !self.nulls.is_empty() {

@@ -374,7 +374,9 @@ impl CellTable {
     /// Positions where another table has them, if its groups at these positions fill them well enough.
     fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<Range>) {
         match other.index {
-            Index::Dense { first } if other.cells.counts.len() <= SHARED_SPREAD * positions.len() => {
+            Index::Dense { first }
+                if other.cells.counts.len() <= SHARED_SPREAD * positions.len() =>
+            {
                 self.index = Index::Dense { first };
                 self.cells.resize(other.cells.counts.len());
             }

@@ -13,6 +13,7 @@ use tidemill_core::Result;
 use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
+use crate::pages::zeros;
 
 /// The aggregates of a window that cells can answer.
 pub(super) struct CellPlan {
@@ -78,7 +79,7 @@ impl CellColumns {
     pub fn resize(&mut self, len: usize) {
         if len > self.counts.len() {
             if self.counts.is_empty() {
-                self.counts = vec![0; len];
+                self.counts = zeros(len);
             } else {
                 self.counts.resize(len, 0);
             }
@@ -94,7 +95,7 @@ impl CellColumns {
 
     /// Moves groups from one position to another, of `len` in all; the others are empty then.
     pub fn rearrange(&mut self, len: usize, moves: &[(usize, usize)]) {
-        let mut counts = vec![0; len];
+        let mut counts = zeros(len);
         moves.iter().for_each(|(from, to)| counts[*to] = self.counts[*from]);
         self.counts = counts;
         self.columns.iter_mut().for_each(|cells| cells.rearrange(len, moves.iter().copied()));
