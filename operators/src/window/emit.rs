@@ -41,6 +41,10 @@ fn together(waiting: &mut Vec<RecordBatch>, out: &mut dyn Output) -> Result<()> 
         [first, ..] => concat_batches(first.schema_ref(), waiting.iter())?,
     };
     waiting.clear();
+    if rows.num_rows() <= BATCH_ROWS {
+        out.emit(Batch::new(rows));
+        return Ok(());
+    }
     for start in (0..rows.num_rows()).step_by(BATCH_ROWS) {
         out.emit(Batch::new(rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))));
     }

@@ -3,6 +3,7 @@
 //! event time and its split's watermark alone, never on the batch that it came in.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
@@ -23,6 +24,8 @@ const FEW: usize = 8;
 pub(super) struct Placed {
     pub rows: Evaluated,
     pub slices: Slices,
+    /// See [`Plan::counted`].
+    counted: Arc<[bool]>,
 }
 
 /// The slices of rows.
@@ -63,9 +66,10 @@ pub(super) fn place(
     out: &mut dyn Output,
 ) -> Result<Placed> {
     let (batch, rows) = plan.evaluate(batch, out)?;
+    let counted = plan.counted.clone();
     if let Some(slices) = few_slices(plan, window, watermark, &batch) {
         out.account(Fate::Counted, rows.rows);
-        return Ok(Placed { rows, slices });
+        return Ok(Placed { rows, slices, counted });
     }
     let (rows, slices) = judge(plan, watermark, &batch, rows, out, |time, floor| {
         match window.slice_end(time).map(|end| window.slice(end, floor)) {
@@ -74,7 +78,7 @@ pub(super) fn place(
             None => Verdict::Rejected(out_of_range(time)),
         }
     })?;
-    Ok(Placed { rows, slices: Slices::Each(slices) })
+    Ok(Placed { rows, slices: Slices::Each(slices), counted })
 }
 
 /// Why a time at the ends of time is refused.
@@ -112,13 +116,34 @@ fn few_slices(
 
 /// Which rows lie in each of a few slices, all of them in one.
 fn sorted(times: &[EventTime], ends: &[EventTime]) -> Vec<UInt32Array> {
-    let mut rows = vec![vec![0; times.len()]; ends.len()];
-    let mut lengths = [0; FEW];
-    for (row, time) in times.iter().enumerate() {
-        // Counting, not searching: there is nothing to be predicted.
-        let slice: usize = ends.iter().map(|end| usize::from(time >= end)).sum();
-        rows[slice][lengths[slice]] = row as u32;
-        lengths[slice] += 1;
+    match *ends {
+        [first, second] => sorted_into(times, [first, second]),
+        [first, second, third] => sorted_into(times, [first, second, third]),
+        _ => {
+            let mut padded = [EventTime::MAX; FEW];
+            padded[..ends.len()].copy_from_slice(ends);
+            let mut rows = sorted_into(times, padded);
+            rows.truncate(ends.len());
+            rows
+        }
+    }
+}
+
+/// The same for so many slices. Each row's number is written for all slices, and stays for the one
+/// that it lies in: there is nothing to be predicted, and no place to be looked up.
+fn sorted_into<const N: usize>(times: &[EventTime], ends: [EventTime; N]) -> Vec<UInt32Array> {
+    let mut rows: [Vec<u32>; N] = std::array::from_fn(|_| vec![0; times.len()]);
+    let mut lengths = [0; N];
+    {
+        let mut places = rows.each_mut().map(|rows| &mut rows[..times.len()]);
+        for (row, time) in times.iter().enumerate() {
+            let mut is_before = false;
+            for ((places, length), end) in places.iter_mut().zip(&mut lengths).zip(&ends) {
+                places[*length] = row as u32;
+                let was_before = std::mem::replace(&mut is_before, time < end);
+                *length += usize::from(is_before != was_before);
+            }
+        }
     }
     let full = |(mut rows, length): (Vec<u32>, usize)| {
         rows.truncate(length);
@@ -195,7 +220,8 @@ impl Placed {
             Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
             Slices::Few(parts) => {
                 let parts = parts.into_iter().filter(|(_, rows)| !rows.is_empty());
-                return parts.map(|(slice, rows)| Ok((slice, self.rows.take(&rows)?))).collect();
+                let part = |(slice, rows)| Ok((slice, self.rows.take(&rows, &self.counted)?));
+                return parts.map(part).collect();
             }
             Slices::Each(slices) => slices,
         };
@@ -204,7 +230,7 @@ impl Placed {
                 slice,
                 match rows {
                     Rows::Run { start, length } => self.rows.slice(start, length),
-                    Rows::Picked(rows) => self.rows.take(&rows)?,
+                    Rows::Picked(rows) => self.rows.take(&rows, &self.counted)?,
                 },
             ))
         };

@@ -18,7 +18,7 @@ use tidemill_core::{Batch, Error, Result, key};
 
 use super::WindowAggregateSpec;
 use super::columns::CellPlan;
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, CellCall};
 use crate::project::{Projection, mask};
 use crate::{parts, reject};
 
@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub calls: Vec<Call>,
     /// How a table may be kept faster than by accumulators, if it may.
     pub cells: Option<Arc<CellPlan>>,
+    /// Which of the evaluated columns do not matter but for how many rows they have.
+    pub counted: Arc<[bool]>,
     /// Keys, then what the aggregates take.
     inputs: Projection,
     description: KeyedDescription,
@@ -77,6 +79,7 @@ impl Plan {
             let filter = aggregate.filter().map(|filter| index(true, filter));
             calls.push(Call { aggregate, inputs, filter });
         }
+        let counted = (0..values.len()).map(|value| is_only_counted(value, &calls)).collect();
         let values = values.into_iter().map(|(_, expression)| (expression, String::new()));
         let inputs =
             Projection::new(spec.input.clone(), spec.keys.iter().cloned().chain(values).collect())?;
@@ -90,6 +93,7 @@ impl Plan {
             keys: Arc::new(Schema::new(keys)),
             description: description(&spec, &calls),
             calls,
+            counted,
             inputs,
         })
     }
@@ -132,8 +136,16 @@ impl Evaluated {
         Self { rows: length, keys: slice(&self.keys), values: slice(&self.values) }
     }
 
-    pub fn take(&self, rows: &UInt32Array) -> Result<Self> {
-        self.each(rows.len(), |column| Ok(take(column, rows, None)?))
+    /// Some of the rows; of columns that are only `counted`, any.
+    pub fn take(&self, rows: &UInt32Array, counted: &[bool]) -> Result<Self> {
+        let taken = |column: &ArrayRef| Ok(take(column, rows, None)?);
+        let value = |(column, is_counted): (&ArrayRef, &bool)| match is_counted {
+            true => Ok(column.slice(0, rows.len())),
+            false => taken(column),
+        };
+        let keys = self.keys.iter().map(taken).collect::<Result<_>>()?;
+        let values = self.values.iter().zip(counted).map(value).collect::<Result<_>>()?;
+        Ok(Self { rows: rows.len(), keys, values })
     }
 
     fn each(&self, rows: usize, f: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<Self> {
@@ -141,6 +153,16 @@ impl Evaluated {
         let values = self.values.iter().map(&f).collect::<Result<_>>()?;
         Ok(Self { rows, keys, values })
     }
+}
+
+/// Whether all that is asked of an evaluated column is how many rows it has.
+fn is_only_counted(value: usize, calls: &[Call]) -> bool {
+    let is_counted = |call: &Call| {
+        let is_argument = call.inputs.contains(&value);
+        let counts_rows = matches!(call.aggregate.cell(), Some(CellCall::Rows));
+        call.filter != Some(value) && (!is_argument || counts_rows)
+    };
+    calls.iter().all(is_counted)
 }
 
 /// The event time's type.

@@ -50,6 +50,7 @@ pub(super) struct Partial {
 }
 
 /// Groups with their results.
+#[derive(Clone)]
 pub(super) struct Results {
     pub keys: Vec<ArrayRef>,
     pub values: Vec<ArrayRef>,
@@ -265,5 +266,12 @@ impl Partial {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.keys.iter().chain(&self.states).map(|column| column.get_array_memory_size()).sum()
+    }
+}
+
+impl Results {
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.keys.iter().chain(&self.values).map(|column| column.get_array_memory_size()).sum()
     }
 }

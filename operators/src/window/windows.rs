@@ -148,9 +148,11 @@ impl Windows {
         }
         let start = self.window.window_start(end);
         let expired = self.window.window_start(end + self.window.step());
-        let table = self.slices.window(start, end, expired, &mut self.work)?;
+        let plan = self.work.plan.clone();
         self.done = end;
-        table.into_results(|results| emit::window(&self.work.plan, start, end, results, out))
+        self.slices.results([start, end], expired, &mut self.work, |results| {
+            emit::window(&plan, start, end, results, out)
+        })
     }
 
     /// Hands over what came since the last time.
@@ -202,7 +204,7 @@ impl Windows {
     /// Merges of partial aggregates so far, to put windows together.
     #[cfg(test)]
     pub fn merges(&self) -> usize {
-        self.slices.merges
+        self.slices.merges()
     }
 }
 
@@ -249,8 +251,11 @@ pub(super) fn by_slice(rows: &RecordBatch) -> Result<Vec<(Slice, RecordBatch)>> 
 #[cfg(test)]
 mod tests {
     use arrow::array::TimestampMicrosecondArray;
+    use arrow::array::types::TimestampMicrosecondType;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use datafusion_functions_aggregate::count::count_udaf;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
     use tidemill_core::Batch;
     use tidemill_core::testing::Collected;
     use tidemill_core::window::WindowSpec;
@@ -280,42 +285,117 @@ mod tests {
         Arc::new(Plan::new(spec).unwrap())
     }
 
+    /// Puts a row into a slice that counts in all windows that have not fired.
+    fn put(windows: &mut Windows, end: EventTime) -> Slice {
+        let times = TimestampMicrosecondArray::from(vec![end - 1]);
+        let row = RecordBatch::try_from_iter([("ts", Arc::new(times) as _)]).unwrap();
+        let plan = windows.work.plan.clone();
+        let (_, row) = plan.evaluate(Batch::new(row), &mut Collected::default()).unwrap();
+        let slice = windows.window.slice(end, windows.done).unwrap();
+        windows.update(slice, &row).unwrap();
+        slice
+    }
+
+    /// The end and the count of each window.
+    fn counts(out: &Collected) -> Vec<(EventTime, i64)> {
+        let of = |batch: &Batch| {
+            let ends = batch.rows.column(1).as_primitive::<TimestampMicrosecondType>().values();
+            let counts = batch.rows.column(3).as_primitive::<Int64Type>().values();
+            ends.iter().copied().zip(counts.iter().copied()).collect::<Vec<_>>()
+        };
+        out.batches.iter().flat_map(of).collect()
+    }
+
     /// Puts one row into each slice and fires each window. Returns the most merges that a window
-    /// took, and all windows' counts.
-    fn one_row_per_slice(window: AlignedWindow, slices: i64) -> (usize, Vec<i64>) {
-        let plan = count_per(window);
-        let mut windows = Windows::new(plan.clone(), window, false);
+    /// took, how many windows together, and all windows' counts.
+    fn one_row_per_slice(window: AlignedWindow, slices: i64) -> (usize, usize, Vec<i64>) {
+        let mut windows = Windows::new(count_per(window), window, false);
         let (mut most, mut out) = (0, Collected::default());
         for end in 1..=slices {
-            let times = TimestampMicrosecondArray::from(vec![end - 1]);
-            let row = RecordBatch::try_from_iter([("ts", Arc::new(times) as _)]).unwrap();
-            let (_, row) = plan.evaluate(Batch::new(row), &mut out).unwrap();
-            windows.update(Slice { end, first_window_end: end }, &row).unwrap();
+            put(&mut windows, end);
             let before = windows.merges();
             assert_eq!(windows.fire(end, &mut out).unwrap(), Progress::Done);
             most = most.max(windows.merges() - before);
         }
-        let counts = out
-            .batches
-            .iter()
-            .map(|batch| batch.rows.column(3).as_primitive::<Int64Type>().value(0));
-        (most, counts.collect())
+        let counts = counts(&out).into_iter().map(|(_, count)| count).collect();
+        (most, windows.merges(), counts)
     }
 
     #[test]
     fn a_window_of_3600_slices_takes_few_merges_and_counts_them_all() {
-        let (most, counts) = one_row_per_slice(AlignedWindow::hopping(3600, 1, 0).unwrap(), 5000);
-        assert!(most <= 100, "{most} merges for one window");
-        let expected: Vec<_> = (1..=5000).map(|end| end.min(3600)).collect();
+        let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
+        let (most, all, counts) = one_row_per_slice(window, 10_000);
+        assert!(most <= 29, "{most} merges for one window");
+        assert!(all <= 9 * 10_000, "{all} merges for 10 000 windows");
+        let expected: Vec<_> = (1..=10_000).map(|end| end.min(3600)).collect();
         assert_eq!(counts, expected);
     }
 
     #[test]
     fn a_day_that_cumulates_by_the_minute_takes_few_merges_per_window() {
         let window = AlignedWindow::cumulating(1440, 1, 0).unwrap();
-        let (most, counts) = one_row_per_slice(window, 3000);
-        assert!(most <= 100, "{most} merges for one window");
+        let (most, all, counts) = one_row_per_slice(window, 3000);
+        assert!(most <= 36, "{most} merges for one window");
+        assert!(all <= 9 * 3000, "{all} merges for 3000 windows");
         let expected: Vec<_> = (0..3000).map(|slice| slice % 1440 + 1).collect();
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn windows_of_the_same_slices_are_put_together_once_until_a_late_row_comes() {
+        let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
+        let mut windows = Windows::new(count_per(window), window, false);
+        let mut out = Collected::default();
+        for end in 1..=10 {
+            put(&mut windows, end);
+        }
+        assert_eq!(windows.fire(9, &mut out).unwrap(), Progress::More);
+        while windows.fire(1000, &mut out).unwrap() == Progress::More {}
+        let before = windows.merges();
+        while windows.fire(2000, &mut out).unwrap() == Progress::More {}
+        assert_eq!(windows.merges(), before);
+        assert_eq!(put(&mut windows, 5).first_window_end, 2001);
+        while windows.fire(3600 + 10, &mut out).unwrap() == Progress::More {}
+        let expected = |end: i64| {
+            let late = i64::from((2001..3605).contains(&end));
+            (end, end.min(10) - (end - 3600).max(0) + late)
+        };
+        assert_eq!(counts(&out), (1..3610).map(expected).collect::<Vec<_>>());
+        assert_eq!(windows.bytes(), 0);
+    }
+
+    /// Long windows over random slices, between which there may be gaps, and of which some come late.
+    #[test]
+    fn long_windows_count_the_rows_of_their_slices() {
+        for seed in 0..12 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let (slices, step) = (rng.random_range(2..2000), rng.random_range(1..5));
+            let offset = rng.random_range(-50..50);
+            let of = [AlignedWindow::hopping, AlignedWindow::cumulating][rng.random_range(0..2)];
+            let window = of(slices * step, step, offset).unwrap();
+            let mut windows = Windows::new(count_per(window), window, false);
+            let (mut out, mut rows, mut now) = (Collected::default(), Vec::new(), -3000);
+            for _ in 0..rng.random_range(1..1500) {
+                now += match rng.random_range(0..400) {
+                    0 => rng.random_range(0..2 * slices * step),
+                    _ => rng.random_range(0..2 * step),
+                };
+                let back = if rng.random_bool(0.05) { slices * step } else { 2 * step };
+                let end = window.slice_end(now - rng.random_range(0..back)).unwrap();
+                if window.last_window_end(end) > windows.done {
+                    rows.push(put(&mut windows, end));
+                }
+                if rng.random_bool(0.5) {
+                    while windows.fire(now - step, &mut out).unwrap() == Progress::More {}
+                }
+            }
+            while windows.fire(now + 2 * slices * step, &mut out).unwrap() == Progress::More {}
+            let count = |end: i64| rows.iter().filter(|row| window.holds(end, **row)).count();
+            let last = window.slice_end(now + slices * step).unwrap();
+            let ends = (window.slice_end(-20_000).unwrap()..=last).step_by(step as usize);
+            let expected = ends.map(|end| (end, count(end) as i64)).filter(|(_, n)| *n > 0);
+            assert!(counts(&out).into_iter().eq(expected), "seed {seed}, {window:?}");
+            assert_eq!(windows.bytes(), 0, "seed {seed}, {window:?}");
+        }
     }
 }

@@ -1,0 +1,187 @@
+//! The partial aggregates of slices: where rows and restored state go in, and what checkpoints take
+//! out. Invariant: what a slice's piece holds is the same whether it grows or rests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use tidemill_core::Result;
+
+use super::super::plan::Plan;
+use super::super::table::{Handover, Partial, Table};
+
+/// Partial aggregates of one slice that are merged into one when there are so many.
+const PARTIALS_MAX: usize = 16;
+
+/// What it takes to work on partial aggregates.
+pub(in crate::window) struct Work {
+    pub plan: Arc<Plan>,
+    /// Whether pieces keep what came since the last checkpoint apart.
+    pub keep_unsaved: bool,
+    pub handover: Handover,
+}
+
+/// The partial aggregates of one slice.
+#[derive(Default)]
+pub(in crate::window) struct Piece {
+    /// What came since it was last put to rest.
+    live: Option<Table>,
+    /// What came before.
+    resting: Vec<Partial>,
+    /// What of that no checkpoint holds yet.
+    unsaved: Vec<Partial>,
+    /// What of the bytes of all [`Pieces`] is this one's.
+    measured: usize,
+}
+
+/// The pieces of all slices by number.
+#[derive(Default)]
+pub(super) struct Pieces {
+    pieces: BTreeMap<i64, Piece>,
+    /// Which of them may have other bytes than were measured.
+    changed: BTreeSet<i64>,
+    /// Bytes in use, as measured.
+    bytes: usize,
+}
+
+impl Work {
+    /// All of it in one table, in this order.
+    pub fn merge(&mut self, mut table: Table, parts: &[Partial]) -> Result<Table> {
+        for part in parts {
+            table.merge(&self.plan, part, &mut self.handover)?;
+        }
+        Ok(table)
+    }
+}
+
+impl Piece {
+    /// The table that takes what comes now.
+    pub fn table(&mut self, work: &Work) -> Result<&mut Table> {
+        if self.live.is_none() {
+            self.live = Some(Table::new(&work.plan)?);
+        }
+        Ok(self.live.as_mut().expect("it was just put there"))
+    }
+
+    /// Takes what a checkpoint holds already.
+    pub fn restore(&mut self, partial: Partial, work: &mut Work) -> Result<()> {
+        self.resting.push(partial);
+        if self.resting.len() >= PARTIALS_MAX {
+            let whole = work.merge(Table::new(&work.plan)?, &self.resting)?;
+            self.resting = vec![whole.into_partial()?];
+        }
+        Ok(())
+    }
+
+    /// All of it, put to rest.
+    pub fn rest(&mut self, work: &mut Work) -> Result<&[Partial]> {
+        if let Some(live) = self.live.take() {
+            let partial = live.into_partial()?;
+            if work.keep_unsaved {
+                self.unsaved.push(partial.clone());
+            }
+            self.restore(partial, work)?;
+        }
+        Ok(&self.resting)
+    }
+
+    /// What no checkpoint holds yet; from now on one does.
+    pub fn take_unsaved(&mut self, work: &mut Work) -> Result<Vec<Partial>> {
+        self.rest(work)?;
+        Ok(std::mem::take(&mut self.unsaved))
+    }
+
+    /// All of it as one table.
+    pub fn into_table(self, work: &mut Work) -> Result<Table> {
+        let table = match self.live {
+            Some(live) => live,
+            None => Table::new(&work.plan)?,
+        };
+        work.merge(table, &self.resting)
+    }
+
+    /// Takes another piece of the same slice.
+    pub fn absorb(&mut self, mut other: Self, work: &mut Work) -> Result<()> {
+        self.rest(work)?;
+        other.rest(work)?;
+        self.resting.extend(other.resting);
+        self.unsaved.extend(other.unsaved);
+        Ok(())
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        let live = self.live.as_ref().map_or(0, Table::bytes);
+        live + self.resting.iter().map(Partial::bytes).sum::<usize>()
+    }
+}
+
+impl Pieces {
+    /// A slice's piece, to be changed.
+    pub fn change(&mut self, number: i64) -> &mut Piece {
+        self.changed.insert(number);
+        self.pieces.entry(number).or_default()
+    }
+
+    /// All pieces by number, to be changed.
+    pub fn change_all(&mut self) -> impl Iterator<Item = (i64, &mut Piece)> {
+        self.changed.extend(self.pieces.keys());
+        self.pieces.iter_mut().map(|(number, piece)| (*number, piece))
+    }
+
+    /// The first and the last of these slices that there are.
+    pub fn ends(&self, numbers: &Range<i64>) -> Option<RangeInclusive<i64>> {
+        let mut present = self.pieces.range(numbers.clone()).map(|(number, _)| *number);
+        let first = present.next()?;
+        Some(first..=present.next_back().unwrap_or(first))
+    }
+
+    /// The first slice that there is.
+    pub fn first(&self) -> Option<i64> {
+        self.pieces.first_key_value().map(|(number, _)| *number)
+    }
+
+    /// Whether there is this slice.
+    pub fn has(&self, number: i64) -> bool {
+        self.pieces.contains_key(&number)
+    }
+
+    /// All of a slice, put to rest; nothing where there is no such slice.
+    pub fn rest(&mut self, number: i64, work: &mut Work) -> Result<&[Partial]> {
+        match self.pieces.get_mut(&number) {
+            Some(piece) => {
+                if piece.live.is_some() {
+                    self.changed.insert(number);
+                }
+                piece.rest(work)
+            }
+            None => Ok(&[]),
+        }
+    }
+
+    /// Takes a slice out.
+    pub fn remove(&mut self, number: i64) -> Option<Piece> {
+        let piece = self.pieces.remove(&number)?;
+        self.bytes -= piece.measured;
+        Some(piece)
+    }
+
+    /// Drops the slices up to this one.
+    pub fn expire(&mut self, last: i64) {
+        while let Some(first) = self.first().filter(|first| *first <= last) {
+            self.remove(first);
+        }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&mut self) -> usize {
+        for number in std::mem::take(&mut self.changed) {
+            if let Some(piece) = self.pieces.get_mut(&number) {
+                self.bytes -= piece.measured;
+                piece.measured = piece.bytes();
+                self.bytes += piece.measured;
+            }
+        }
+        self.bytes
+    }
+}
