@@ -27,7 +27,7 @@ type Cell = [u64; 4];
 const NO_VALUE: u64 = 0;
 
 /// Exact sums and extremes of one column of doubles by position.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Cells {
     cells: Vec<Cell>,
     /// By key: what does not fit into the group's cell.

@@ -50,12 +50,14 @@ pub(super) struct Range {
 }
 
 /// Groups of one slice.
+#[derive(Clone)]
 pub(super) struct CellTable {
     index: Index,
     /// By position; a group without rows is none.
     cells: CellColumns,
 }
 
+#[derive(Clone)]
 enum Index {
     /// All keys from here on have a position.
     Dense {
@@ -64,7 +66,7 @@ enum Index {
     Sparse(Sparse),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Sparse {
     /// With their keys, so that a look-up goes to one place.
     positions: HashTable<(i64, u32)>,
@@ -371,6 +373,33 @@ impl CellTable {
         self.tell(total, expected);
     }
 
+    /// Takes all groups of another table; `total` with those that went in before.
+    pub fn take_in_all(&mut self, other: &Self, total: usize, expected: &mut Option<Range>) {
+        if self.cells.counts.is_empty() {
+            *self = other.clone();
+            return self.tell(total, expected);
+        }
+        if let (Index::Dense { first: own }, Index::Dense { first: others }) =
+            (&self.index, &other.index)
+        {
+            let offset = others.wrapping_sub(*own) as usize;
+            let end = offset.checked_add(other.cells.counts.len());
+            if end.is_some_and(|end| end <= self.cells.counts.len()) {
+                self.cells.take_in_run(&other.cells, offset, |position| other.key(position));
+                return self.tell(total, expected);
+            }
+        }
+        let positions: Vec<u32> =
+            other.groups().iter().map(|group| group.position as u32).collect();
+        self.take_in(other, &positions, total, expected);
+    }
+
+    /// Whether it takes about as much memory as its groups.
+    pub fn is_compact(&self) -> bool {
+        let positions = self.cells.counts.len();
+        positions <= SMALL || positions <= SPREAD * self.len()
+    }
+
     /// Positions where another table has them, if its groups at these positions fill them well enough.
     fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<Range>) {
         match other.index {
@@ -421,7 +450,7 @@ impl CellTable {
     }
 
     /// The groups with the states of their aggregates.
-    pub fn into_partial(self) -> Partial {
+    pub fn to_partial(&self) -> Partial {
         self.partial_of(&self.groups())
     }
 

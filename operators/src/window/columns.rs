@@ -24,6 +24,7 @@ pub(super) struct CellPlan {
 }
 
 /// Cells of all columns that are aggregated, and how many rows each group has.
+#[derive(Clone)]
 pub(super) struct CellColumns {
     pub plan: Arc<CellPlan>,
     /// One for each of the plan's inputs.
@@ -146,6 +147,17 @@ impl CellColumns {
         key: impl Fn(usize) -> i64,
     ) {
         moves.clone().for_each(|(from, to)| self.counts[to] += other.counts[from]);
+        for (cells, others) in self.columns.iter_mut().zip(&other.columns) {
+            cells.take_in(others, moves.clone(), &key);
+        }
+    }
+
+    /// Adds groups of others, each to the one that lies `offset` behind it. `key` knows the keys of theirs.
+    pub fn take_in_run(&mut self, other: &Self, offset: usize, key: impl Fn(usize) -> i64) {
+        let counts = &mut self.counts[offset..offset + other.counts.len()];
+        counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        let groups = other.counts.iter().enumerate().filter(|(_, rows)| **rows > 0);
+        let moves = groups.map(|(from, _)| (from, from + offset));
         for (cells, others) in self.columns.iter_mut().zip(&other.columns) {
             cells.take_in(others, moves.clone(), &key);
         }

@@ -49,6 +49,15 @@ pub(super) struct Partial {
     pub states: Vec<ArrayRef>,
 }
 
+/// A table that does not change any more.
+#[derive(Clone)]
+pub(super) enum Resting {
+    /// As it was: others take its groups from where they are.
+    Cells(Arc<CellTable>),
+    /// As columns.
+    Columns(Partial),
+}
+
 /// Groups with their results.
 #[derive(Clone)]
 pub(super) struct Results {
@@ -153,7 +162,7 @@ impl Table {
         {
             let mut general = GeneralTable::new(plan)?;
             let cells = std::mem::replace(table, CellTable::new(table.plan().clone()));
-            general.merge(plan, &cells.into_partial(), &mut handover.groups)?;
+            general.merge(plan, &cells.to_partial(), &mut handover.groups)?;
             self.form = Form::General(general);
         }
         Ok(&mut self.form)
@@ -163,7 +172,28 @@ impl Table {
     pub fn into_partial(self) -> Result<Partial> {
         match self.form {
             Form::General(table) => table.into_partial(),
-            Form::Cells(table) => Ok(table.into_partial()),
+            Form::Cells(table) => Ok(table.to_partial()),
+        }
+    }
+
+    /// Puts it to rest.
+    pub fn rest(self) -> Result<Resting> {
+        Ok(match self.form {
+            Form::Cells(table) if table.is_compact() => Resting::Cells(Arc::new(table)),
+            form => Resting::Columns(Self { form, ..self }.into_partial()?),
+        })
+    }
+
+    /// Takes all groups of a table at rest.
+    pub fn add(&mut self, plan: &Plan, part: &Resting, handover: &mut Handover) -> Result<()> {
+        match (part, &mut self.form) {
+            (Resting::Cells(cells), Form::Cells(table)) => {
+                self.rows += cells.len();
+                table.take_in_all(cells, self.rows, &mut handover.range);
+                Ok(())
+            }
+            (Resting::Cells(cells), _) => self.merge(plan, &cells.to_partial(), handover),
+            (Resting::Columns(partial), _) => self.merge(plan, partial, handover),
         }
     }
 
@@ -242,6 +272,24 @@ pub(super) fn take_keys(groups: &mut Option<Box<dyn GroupValues>>) -> Result<Vec
     match groups {
         Some(groups) => groups.emit(EmitTo::All).map_err(failed),
         None => Ok(Vec::new()),
+    }
+}
+
+impl Resting {
+    /// As columns.
+    pub fn into_partial(self) -> Partial {
+        match self {
+            Self::Cells(table) => table.to_partial(),
+            Self::Columns(partial) => partial,
+        }
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Cells(table) => table.bytes(),
+            Self::Columns(partial) => partial.bytes(),
+        }
     }
 }
 

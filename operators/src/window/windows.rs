@@ -21,7 +21,7 @@ use super::parcel::Share;
 use super::place::{Rows, partition};
 use super::plan::{Evaluated, Plan};
 use super::slices::{Piece, Slices, Work};
-use super::table::{Handover, Partial};
+use super::table::{Handover, Partial, Resting};
 
 /// Slices and the windows over them.
 pub(super) struct Windows {
@@ -110,7 +110,7 @@ impl Windows {
             if let Some(open) = self.window.slice(slice.end, floor) {
                 self.with(open, |piece, work| {
                     let partial = Partial::of(&work.plan, &rows);
-                    piece.restore(partial, work)
+                    piece.restore(Resting::Columns(partial), work)
                 })?;
             }
         }
@@ -170,7 +170,7 @@ impl Windows {
 
     fn fragments(
         &mut self,
-        of: impl Fn(&mut Piece, &mut Work) -> Result<Vec<Partial>>,
+        of: impl Fn(&mut Piece, &mut Work) -> Result<Vec<Resting>>,
     ) -> Result<Vec<StateFragment>> {
         let (step, offset) = (self.window.step(), self.offset);
         let on_time = self.slices.iter_mut().map(|(number, piece)| {
@@ -182,8 +182,8 @@ impl Windows {
         });
         let mut fragments = Vec::new();
         for (slice, piece) in on_time.chain(late) {
-            for partial in of(piece, &mut self.work)? {
-                let rows = slice_batch(&self.work.plan, slice, partial)?;
+            for part in of(piece, &mut self.work)? {
+                let rows = slice_batch(&self.work.plan, slice, part.into_partial())?;
                 fragments.push(fragment(&self.window, slice, rows));
             }
         }

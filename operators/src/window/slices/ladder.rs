@@ -26,7 +26,7 @@ use std::ops::Range;
 
 use tidemill_core::Result;
 
-use super::super::table::{Partial, Table};
+use super::super::table::{Resting, Table};
 use super::piece::{Pieces, Work};
 
 /// Nodes of one rung that make one of the next.
@@ -51,7 +51,7 @@ pub(super) struct Ladder {
 #[derive(Default)]
 struct Rung {
     /// By number.
-    nodes: BTreeMap<i64, Partial>,
+    nodes: BTreeMap<i64, Resting>,
     /// Bytes of the nodes.
     bytes: usize,
     run: Option<Run>,
@@ -61,7 +61,7 @@ struct Rung {
 struct Run {
     nodes: Range<i64>,
     /// All of them; `None` where no slice is under them.
-    merged: Option<Partial>,
+    merged: Option<Resting>,
 }
 
 /// How many slices are under a node.
@@ -82,7 +82,7 @@ impl Ladder {
         self.merge(&parts, work)
     }
 
-    fn merge(&mut self, parts: &[Partial], work: &mut Work) -> Result<Table> {
+    fn merge(&mut self, parts: &[Resting], work: &mut Work) -> Result<Table> {
         #[cfg(test)]
         {
             self.merges += parts.len();
@@ -91,9 +91,9 @@ impl Ladder {
     }
 
     /// One part for all, if there is any.
-    fn merged(&mut self, mut parts: Vec<Partial>, work: &mut Work) -> Result<Option<Partial>> {
+    fn merged(&mut self, mut parts: Vec<Resting>, work: &mut Work) -> Result<Option<Resting>> {
         if parts.len() > 1 {
-            return Ok(Some(self.merge(&parts, work)?.into_partial()?));
+            return Ok(Some(self.merge(&parts, work)?.rest()?));
         }
         Ok(parts.pop())
     }
@@ -105,7 +105,7 @@ impl Ladder {
         nodes: Range<i64>,
         pieces: &mut Pieces,
         work: &mut Work,
-    ) -> Result<Vec<Partial>> {
+    ) -> Result<Vec<Resting>> {
         let mut parts = Vec::new();
         let is_many = nodes.end - nodes.start >= MANY && rung < RUNGS;
         let parents = match is_many {
@@ -128,7 +128,7 @@ impl Ladder {
         nodes: Range<i64>,
         pieces: &mut Pieces,
         work: &mut Work,
-    ) -> Result<Option<Partial>> {
+    ) -> Result<Option<Resting>> {
         let at = rung as usize - 1;
         if let Some(run) = self.rungs[at].run.as_ref().filter(|run| run.nodes == nodes) {
             return Ok(run.merged.clone());
@@ -144,7 +144,7 @@ impl Ladder {
         &mut self,
         rung: u32,
         nodes: Range<i64>,
-        parts: &mut Vec<Partial>,
+        parts: &mut Vec<Resting>,
         pieces: &mut Pieces,
         work: &mut Work,
     ) -> Result<()> {
@@ -163,7 +163,7 @@ impl Ladder {
         &mut self,
         rung: u32,
         node: i64,
-        parts: &mut Vec<Partial>,
+        parts: &mut Vec<Resting>,
         pieces: &mut Pieces,
         work: &mut Work,
     ) -> Result<()> {
@@ -215,7 +215,7 @@ impl Ladder {
 
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
-        let run = |rung: &Rung| rung.run.as_ref()?.merged.as_ref().map(Partial::bytes);
+        let run = |rung: &Rung| rung.run.as_ref()?.merged.as_ref().map(Resting::bytes);
         self.rungs.iter().map(|rung| rung.bytes + run(rung).unwrap_or(0)).sum()
     }
 }

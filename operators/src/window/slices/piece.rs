@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidemill_core::Result;
 
 use super::super::plan::Plan;
-use super::super::table::{Handover, Partial, Table};
+use super::super::table::{Handover, Resting, Table};
 
 /// Partial aggregates of one slice that are merged into one when there are so many.
 const PARTIALS_MAX: usize = 16;
@@ -27,9 +27,9 @@ pub(in crate::window) struct Piece {
     /// What came since it was last put to rest.
     live: Option<Table>,
     /// What came before.
-    resting: Vec<Partial>,
+    resting: Vec<Resting>,
     /// What of that no checkpoint holds yet.
-    unsaved: Vec<Partial>,
+    unsaved: Vec<Resting>,
     /// What of the bytes of all [`Pieces`] is this one's.
     measured: usize,
 }
@@ -46,9 +46,9 @@ pub(super) struct Pieces {
 
 impl Work {
     /// All of it in one table, in this order.
-    pub fn merge(&mut self, mut table: Table, parts: &[Partial]) -> Result<Table> {
+    pub fn merge(&mut self, mut table: Table, parts: &[Resting]) -> Result<Table> {
         for part in parts {
-            table.merge(&self.plan, part, &mut self.handover)?;
+            table.add(&self.plan, part, &mut self.handover)?;
         }
         Ok(table)
     }
@@ -64,29 +64,29 @@ impl Piece {
     }
 
     /// Takes what a checkpoint holds already.
-    pub fn restore(&mut self, partial: Partial, work: &mut Work) -> Result<()> {
-        self.resting.push(partial);
+    pub fn restore(&mut self, part: Resting, work: &mut Work) -> Result<()> {
+        self.resting.push(part);
         if self.resting.len() >= PARTIALS_MAX {
             let whole = work.merge(Table::new(&work.plan)?, &self.resting)?;
-            self.resting = vec![whole.into_partial()?];
+            self.resting = vec![whole.rest()?];
         }
         Ok(())
     }
 
     /// All of it, put to rest.
-    pub fn rest(&mut self, work: &mut Work) -> Result<&[Partial]> {
+    pub fn rest(&mut self, work: &mut Work) -> Result<&[Resting]> {
         if let Some(live) = self.live.take() {
-            let partial = live.into_partial()?;
+            let part = live.rest()?;
             if work.keep_unsaved {
-                self.unsaved.push(partial.clone());
+                self.unsaved.push(part.clone());
             }
-            self.restore(partial, work)?;
+            self.restore(part, work)?;
         }
         Ok(&self.resting)
     }
 
     /// What no checkpoint holds yet; from now on one does.
-    pub fn take_unsaved(&mut self, work: &mut Work) -> Result<Vec<Partial>> {
+    pub fn take_unsaved(&mut self, work: &mut Work) -> Result<Vec<Resting>> {
         self.rest(work)?;
         Ok(std::mem::take(&mut self.unsaved))
     }
@@ -112,7 +112,7 @@ impl Piece {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         let live = self.live.as_ref().map_or(0, Table::bytes);
-        live + self.resting.iter().map(Partial::bytes).sum::<usize>()
+        live + self.resting.iter().map(Resting::bytes).sum::<usize>()
     }
 }
 
@@ -147,7 +147,7 @@ impl Pieces {
     }
 
     /// All of a slice, put to rest; nothing where there is no such slice.
-    pub fn rest(&mut self, number: i64, work: &mut Work) -> Result<&[Partial]> {
+    pub fn rest(&mut self, number: i64, work: &mut Work) -> Result<&[Resting]> {
         match self.pieces.get_mut(&number) {
             Some(piece) => {
                 if piece.live.is_some() {
