@@ -52,8 +52,8 @@ pub(super) struct Partial {
 /// A table that does not change any more.
 #[derive(Clone)]
 pub(super) enum Resting {
-    /// As it was: others take its groups from where they are.
-    Cells(Arc<CellTable>),
+    /// As it was, and how many rows went in: others take its groups from where they are.
+    Cells(Arc<CellTable>, usize),
     /// As columns.
     Columns(Partial),
 }
@@ -179,7 +179,7 @@ impl Table {
     /// Puts it to rest.
     pub fn rest(self) -> Result<Resting> {
         Ok(match self.form {
-            Form::Cells(table) if table.is_compact() => Resting::Cells(Arc::new(table)),
+            Form::Cells(table) if table.is_compact() => Resting::Cells(Arc::new(table), self.rows),
             form => Resting::Columns(Self { form, ..self }.into_partial()?),
         })
     }
@@ -187,12 +187,12 @@ impl Table {
     /// Takes all groups of a table at rest.
     pub fn add(&mut self, plan: &Plan, part: &Resting, handover: &mut Handover) -> Result<()> {
         match (part, &mut self.form) {
-            (Resting::Cells(cells), Form::Cells(table)) => {
-                self.rows += cells.len();
+            (Resting::Cells(cells, rows), Form::Cells(table)) => {
+                self.rows += rows;
                 table.take_in_all(cells, self.rows, &mut handover.range);
                 Ok(())
             }
-            (Resting::Cells(cells), _) => self.merge(plan, &cells.to_partial(), handover),
+            (Resting::Cells(cells, _), _) => self.merge(plan, &cells.to_partial(), handover),
             (Resting::Columns(partial), _) => self.merge(plan, partial, handover),
         }
     }
@@ -279,7 +279,7 @@ impl Resting {
     /// As columns.
     pub fn into_partial(self) -> Partial {
         match self {
-            Self::Cells(table) => table.to_partial(),
+            Self::Cells(table, _) => table.to_partial(),
             Self::Columns(partial) => partial,
         }
     }
@@ -287,7 +287,7 @@ impl Resting {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Cells(table) => table.bytes(),
+            Self::Cells(table, _) => table.bytes(),
             Self::Columns(partial) => partial.bytes(),
         }
     }
