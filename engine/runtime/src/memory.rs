@@ -244,6 +244,10 @@ pub(crate) fn rows_bytes(rows: &RecordBatch) -> usize {
 }
 
 fn array_bytes(array: &dyn Array, seen: &mut Vec<*const u8>) -> usize {
+    if let Some(width) = array.data_type().primitive_width() {
+        let nulls = array.nulls().map_or(0, |nulls| nulls.len().div_ceil(8));
+        return array.len() * width + nulls;
+    }
     let views = match array.data_type() {
         DataType::Utf8View => array.as_string_view().data_buffers(),
         DataType::BinaryView => array.as_binary_view().data_buffers(),

@@ -133,23 +133,25 @@ fn sorted(times: &[EventTime], ends: &[EventTime]) -> Vec<UInt32Array> {
 /// that it lies in: there is nothing to be predicted, and no place to be looked up.
 fn sorted_into<const N: usize>(times: &[EventTime], ends: [EventTime; N]) -> Vec<UInt32Array> {
     let mut rows: [Vec<u32>; N] = std::array::from_fn(|_| vec![0; times.len()]);
-    let mut lengths = [0; N];
+    // How many rows lie before each end.
+    let mut before = [0; N];
     {
         let mut places = rows.each_mut().map(|rows| &mut rows[..times.len()]);
         for (row, time) in times.iter().enumerate() {
-            let mut is_before = false;
-            for ((places, length), end) in places.iter_mut().zip(&mut lengths).zip(&ends) {
-                places[*length] = row as u32;
-                let was_before = std::mem::replace(&mut is_before, time < end);
-                *length += usize::from(is_before != was_before);
+            let mut earlier = 0;
+            for ((places, before), end) in places.iter_mut().zip(&mut before).zip(&ends) {
+                places[*before - earlier] = row as u32;
+                earlier = *before;
+                *before += usize::from(time < end);
             }
         }
     }
-    let full = |(mut rows, length): (Vec<u32>, usize)| {
-        rows.truncate(length);
+    let mut earlier = 0;
+    let full = |(mut rows, before): (Vec<u32>, usize)| {
+        rows.truncate(before - std::mem::replace(&mut earlier, before));
         rows.into()
     };
-    rows.into_iter().zip(lengths).map(full).collect()
+    rows.into_iter().zip(before).map(full).collect()
 }
 
 /// Judges rows one by one. `place` is given a row's event time and floor. Returns the rows that

@@ -59,9 +59,9 @@ impl Slices {
         self.pieces.first().map(|number| number * self.step + offset)
     }
 
-    /// All slices by number.
+    /// All slices by number, to be put to rest.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (i64, &mut Piece)> {
-        self.pieces.change_all()
+        self.pieces.iter_mut()
     }
 
     /// The results of the window `[start, end)`, in one part or several. Slices that end by `expired`

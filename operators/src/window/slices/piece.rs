@@ -123,9 +123,10 @@ impl Pieces {
         self.pieces.entry(number).or_default()
     }
 
-    /// All pieces by number, to be changed.
-    pub fn change_all(&mut self) -> impl Iterator<Item = (i64, &mut Piece)> {
-        self.changed.extend(self.pieces.keys());
+    /// All pieces by number, to be put to rest.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (i64, &mut Piece)> {
+        let growing = self.pieces.iter().filter(|(_, piece)| piece.live.is_some());
+        self.changed.extend(growing.map(|(number, _)| number));
         self.pieces.iter_mut().map(|(number, piece)| (*number, piece))
     }
 
