@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 pub mod aggregate;
+mod choice;
 pub mod filter;
 pub mod function;
 mod parts;
