@@ -14,7 +14,7 @@ use tidemill_core::EventTime;
 use super::config::{Config, Kind};
 use super::price::Prices;
 use super::stretch::Stretch;
-use super::text;
+use super::text::{self, Filler, Lengths};
 use crate::random::{Draw, Random};
 
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
@@ -274,13 +274,13 @@ impl Events<'_> {
         unsafe { text::array(views, slice::from_ref(texts.text()), self.valid.clone()) }
     }
 
-    /// Filler for events whose other fields take `size` bytes.
-    fn extra(&self, draw: u64, average: u64, size: impl Fn(u64) -> u64) -> ArrayRef {
-        let (stream, filler) = (self.config.stream(draw), text::Filler::get());
+    /// Filler for events, of as many lengths as their other fields leave.
+    fn extra(&self, draw: u64, lengths: impl Fn(u64) -> Lengths) -> ArrayRef {
+        let (stream, filler) = (self.config.stream(draw), Filler::get());
         let views = self.fill(|_| {
             |n| {
                 let mut draw = stream.draw(n);
-                let length = text::filler_length(size(n), average, &mut draw);
+                let length = lengths(n).choose(&mut draw);
                 filler.view(length, draw)
             }
         });
@@ -347,19 +347,21 @@ fn person_extra(events: &Events<'_>) -> ArrayRef {
         (draw::PERSON_CITY, city),
         (draw::PERSON_STATE, state),
     ];
-    events.extra(draw::PERSON_EXTRA, events.config.person_bytes, |n| {
-        8 + texts.iter().map(|(draw, text)| events.length(n, *draw, *text)).sum::<u64>()
+    events.extra(draw::PERSON_EXTRA, |n| {
+        let length = |(draw, text): &(u64, MakeText)| events.length(n, *draw, *text);
+        Lengths::of(8 + texts.iter().map(length).sum::<u64>(), events.config.person_bytes)
     })
 }
 
 fn auction_extra(events: &Events<'_>) -> ArrayRef {
-    events.extra(draw::AUCTION_EXTRA, events.config.auction_bytes, |n| {
-        6 * 8
-            + events.length(n, draw::AUCTION_NAME, item)
-            + events.length(n, draw::AUCTION_DESCRIPTION, description)
+    events.extra(draw::AUCTION_EXTRA, |n| {
+        let name = events.length(n, draw::AUCTION_NAME, item);
+        let description = events.length(n, draw::AUCTION_DESCRIPTION, description);
+        Lengths::of(6 * 8 + name + description, events.config.auction_bytes)
     })
 }
 
 fn bid_extra(events: &Events<'_>) -> ArrayRef {
-    events.extra(draw::BID_EXTRA, events.config.bid_bytes, |_| 4 * 8)
+    let lengths = Lengths::of(4 * 8, events.config.bid_bytes);
+    events.extra(draw::BID_EXTRA, move |_| lengths)
 }

@@ -17,7 +17,7 @@ const POWERS: usize = 20 * STEPS;
 
 /// How far from a border the approximation must be. Its relative error is below 1e-12, so at the
 /// highest price, 1e8 cents, it is below 1e-4.
-const MARGIN: f64 = 1e-3;
+const MARGIN: f64 = 2e-4;
 
 /// What random numbers are turned into prices with.
 #[derive(Debug, Clone, Copy)]

@@ -1,5 +1,6 @@
 //! The columns that a table declares, resolved by name, and how they are filled.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int32Array, StructArray, new_null_array};
@@ -160,9 +161,10 @@ impl Column {
     /// So many nulls, where nobody looks at the column.
     fn blank(&self, rows: usize) -> Option<ArrayRef> {
         let blank = self.blank.as_ref()?;
-        Some(match rows <= blank.len() {
-            true => blank.slice(0, rows),
-            false => new_null_array(&self.declared, rows),
+        Some(match rows.cmp(&blank.len()) {
+            Ordering::Less => blank.slice(0, rows),
+            Ordering::Equal => blank.clone(),
+            Ordering::Greater => new_null_array(&self.declared, rows),
         })
     }
 

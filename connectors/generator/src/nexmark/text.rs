@@ -13,8 +13,11 @@ use crate::random::{Draw, Random, Stream};
 /// Longest filler text, and so the largest average size of an event.
 pub(crate) const EXTRA_MAX: u64 = 32_768;
 
-/// Length of the text that fillers are cut from.
-const FILLER: usize = 65_536;
+/// Where fillers begin in the text that they are cut from: so few that their first letters stay in a core's cache.
+const FILLER_STARTS: u64 = 8_192;
+
+/// Length of that text: of the longest filler, a fifth above the average, from the last start.
+const FILLER: u64 = FILLER_STARTS + EXTRA_MAX + EXTRA_MAX / 5 + 1;
 
 /// Channels that are not hot.
 const CHANNELS: u64 = 10_000;
@@ -128,7 +131,7 @@ impl Filler {
     /// The view of a text of this length, at most [`EXTRA_MAX`], from somewhere.
     #[inline]
     pub(crate) fn view(&self, length: u64, mut draw: Draw) -> u128 {
-        let start = draw.below(FILLER as u64 - length) as usize;
+        let start = draw.below(FILLER_STARTS) as usize;
         let text = &self.0[start..start + length as usize];
         match text.first_chunk::<4>() {
             // As `make_view` makes it, of what is known here: length, first letters, block 0, offset.
@@ -146,13 +149,25 @@ impl Filler {
     }
 }
 
-/// How much filler brings an event of `size` bytes to `average` on average: within a fifth.
-#[inline]
-pub(crate) fn filler_length(size: u64, average: u64, draw: &mut Draw) -> u64 {
-    let missing = average.saturating_sub(size);
-    let spread = (missing + 2) / 5;
-    let more = if spread == 0 { 0 } else { draw.below(2 * spread) };
-    missing - spread + more
+/// How long fillers are: from the least on, so many lengths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths {
+    least: u64,
+    count: u64,
+}
+
+impl Lengths {
+    /// What brings an event of `size` bytes to `average` on average: within a fifth.
+    pub(crate) fn of(size: u64, average: u64) -> Self {
+        let missing = average.saturating_sub(size);
+        let spread = (missing + 2) / 5;
+        Self { least: missing - spread, count: (2 * spread).max(1) }
+    }
+
+    /// One of them.
+    pub(crate) fn choose(self, draw: &mut Draw) -> u64 {
+        self.least + draw.below(self.count)
+    }
 }
 
 /// 3 to `max - 1` lower-case letters, one in thirteen of them `special`; spaces at either end are

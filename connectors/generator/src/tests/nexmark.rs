@@ -206,7 +206,7 @@ fn an_event_that_was_generated_once_is_so_for_ever() {
         "channel-7458",
         "https://www.nexmark.com/huwc/fieg/tdhh/item.htm?query=1&channel_id=1152909312",
         "2015-07-15T00:00:00",
-        "rlirtvgtqwqwwkmtmzwruamtdmwsbgxtalaxogvmczrxehntcbtuaoppqxpju",
+        "nyiuvlonlgqpxdabreoymcczudmbnapicdvobikrlrosvkqvmvwgmjtenbzdv",
     ];
     assert_eq!(row(0), first);
     assert_eq!(row(45)[..4], ["1000", "1003", "80549", "channel-4624"]);
@@ -325,6 +325,12 @@ fn events_have_the_sizes_that_the_benchmark_defines() {
     assert!((505.0..515.0).contains(&auction), "500 and an auction's own time: {auction}");
     let bid = mean("bid", &["auction", "bidder", "price", "dateTime", "extra"]);
     assert!((98.0..102.0).contains(&bid), "{bid}");
+    for (size, lengths) in [("32768", 26_000..40_000), ("40", 4..16), ("32", 0..1)] {
+        let bids = flat("bid", &["extra"], &[("events.num", "5000"), ("bid.avg-size", size)]);
+        let extra = bids.column(0).as_string_view();
+        extra.to_data().validate_full().unwrap();
+        assert!(extra.iter().flatten().all(|extra| lengths.contains(&extra.len())), "{size}");
+    }
 }
 
 #[test]
