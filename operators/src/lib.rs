@@ -15,8 +15,10 @@
 
 pub mod aggregate;
 mod choice;
+mod decimal;
 pub mod filter;
 pub mod function;
+mod kernel;
 mod parts;
 pub mod project;
 mod reject;

@@ -15,7 +15,7 @@ use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output
 use tidemill_core::part::Part;
 use tidemill_core::{Batch, Error, Result};
 
-use crate::choice::Choice;
+use crate::kernel::Kernel;
 use crate::stateless::{Stateless, Transform};
 use crate::{failed, parts, reject};
 
@@ -93,8 +93,8 @@ struct Narrowed {
     inputs: Vec<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
     expression: Arc<dyn PhysicalExpr>,
-    /// The same, where it does no more than choose.
-    choice: Option<Choice>,
+    /// What evaluates it faster, where there is such.
+    kernel: Option<Kernel>,
 }
 
 impl Narrowed {
@@ -128,8 +128,8 @@ impl Narrowed {
         schema: SchemaRef,
         expression: Arc<dyn PhysicalExpr>,
     ) -> Self {
-        let choice = Choice::of(&expression, &schema);
-        Self { inputs, schema, expression, choice }
+        let kernel = Kernel::of(&expression, &schema);
+        Self { inputs, schema, expression, kernel }
     }
 
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
@@ -142,10 +142,11 @@ impl Narrowed {
     }
 
     fn value(&self, inputs: &RecordBatch) -> Result<ArrayRef> {
-        match &self.choice {
-            Some(choice) => choice.evaluate(inputs),
-            None => evaluate(self.expression.as_ref(), inputs),
-        }
+        let value = match &self.kernel {
+            Some(kernel) => kernel.evaluate(inputs)?,
+            None => None,
+        };
+        value.map_or_else(|| evaluate(self.expression.as_ref(), inputs), Ok)
     }
 }
 
