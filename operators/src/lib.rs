@@ -14,8 +14,11 @@
 #![deny(missing_docs)]
 
 pub mod aggregate;
+mod choice;
+mod decimal;
 pub mod filter;
 pub mod function;
+mod kernel;
 mod pages;
 mod parts;
 pub mod project;

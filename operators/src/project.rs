@@ -15,6 +15,7 @@ use tidemill_core::operator::{Operator, OperatorContext, OperatorFactory, Output
 use tidemill_core::part::Part;
 use tidemill_core::{Batch, Error, Result};
 
+use crate::kernel::Kernel;
 use crate::stateless::{Stateless, Transform};
 use crate::{failed, parts, reject};
 
@@ -92,6 +93,8 @@ struct Narrowed {
     inputs: Vec<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
     expression: Arc<dyn PhysicalExpr>,
+    /// What evaluates it faster, where there is such.
+    kernel: Option<Kernel>,
 }
 
 impl Narrowed {
@@ -110,24 +113,40 @@ impl Narrowed {
             Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
         });
         if is_field(expression) || !inputs.iter().any(is_field) {
-            let (inputs, schema) = (Vec::new(), input.clone());
-            return Ok(Self { inputs, schema, expression: expression.clone() });
+            return Ok(Self::over(Vec::new(), input.clone(), expression.clone()));
         }
         let field = |of: &Arc<dyn PhysicalExpr>| -> Result<Field> {
             Ok(Field::clone(&*of.return_field(input).map_err(failed)?).with_name(of.to_string()))
         };
         let fields = inputs.iter().map(field).collect::<Result<Vec<_>>>()?;
         let expression = narrowed.map_err(failed)?.data;
-        Ok(Self { inputs, schema: Arc::new(Schema::new(fields)), expression })
+        Ok(Self::over(inputs, Arc::new(Schema::new(fields)), expression))
+    }
+
+    fn over(
+        inputs: Vec<Arc<dyn PhysicalExpr>>,
+        schema: SchemaRef,
+        expression: Arc<dyn PhysicalExpr>,
+    ) -> Self {
+        let kernel = Kernel::of(&expression, &schema);
+        Self { inputs, schema, expression, kernel }
     }
 
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef> {
         if self.inputs.is_empty() {
-            return evaluate(self.expression.as_ref(), rows);
+            return self.value(rows);
         }
         let inputs = self.inputs.iter().map(|input| evaluate(input.as_ref(), rows));
         let inputs = RecordBatch::try_new(self.schema.clone(), inputs.collect::<Result<_>>()?)?;
-        evaluate(self.expression.as_ref(), &inputs)
+        self.value(&inputs)
+    }
+
+    fn value(&self, inputs: &RecordBatch) -> Result<ArrayRef> {
+        let value = match &self.kernel {
+            Some(kernel) => kernel.evaluate(inputs)?,
+            None => None,
+        };
+        value.map_or_else(|| evaluate(self.expression.as_ref(), inputs), Ok)
     }
 }
 

@@ -26,7 +26,38 @@ impl Stream {
 
     /// The generator of a row.
     pub(crate) fn at(self, row: u64) -> Random {
-        Random(mix(self.0.wrapping_add(row.wrapping_mul(GAMMA))))
+        Random(self.number(row))
+    }
+
+    /// The one number of a row that needs no more.
+    pub(crate) fn draw(self, row: u64) -> Draw {
+        Draw(self.number(row))
+    }
+
+    fn number(self, row: u64) -> u64 {
+        mix(self.0.wrapping_add(row.wrapping_mul(GAMMA)))
+    }
+}
+
+/// One random number, from which several choices are made: each takes the part that it needs, and leaves
+/// the rest to those after it. Good for choices among less than 2^40 together; then the least likely is off
+/// by less than one in 2^24.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    /// A number in `0..n`; `n` is at least 1.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        let product = u128::from(self.0) * u128::from(n);
+        // Where within its n-th the number lay is again spread over all 64 bits.
+        self.0 = product as u64;
+        (product >> 64) as u64
+    }
+
+    /// A number in `[0, 1)`, of all that is left.
+    pub(crate) fn unit(self) -> f64 {
+        // Below 2^53, so the sign says nothing, and signed numbers convert faster.
+        (self.0 >> 11) as i64 as f64 * (1.0 / (1u64 << 53) as f64)
     }
 }
 
@@ -75,6 +106,14 @@ mod tests {
         }
         for count in counts.iter().flatten() {
             assert!((900..1_100).contains(count), "{counts:?}");
+        }
+        let mut counts = [[0; 4]; 4];
+        for row in 0..16_000 {
+            let mut draw = a.draw(row);
+            counts[draw.below(4) as usize][draw.below(4) as usize] += 1;
+        }
+        for count in counts.iter().flatten() {
+            assert!((900..1_100).contains(count), "choices by one number: {counts:?}");
         }
         let mean: f64 = (0..10_000).map(|row| a.at(row).unit()).sum::<f64>() / 10_000.0;
         assert!((0.49..0.51).contains(&mean), "{mean}");

@@ -1,7 +1,7 @@
 //! Division by a number that is known before the rows are: a multiplication and a comparison.
 //!
-//! Where an event stands in its round is asked for each field of each event, and a division takes
-//! as long as all the rest of a cheap field. The method is that of Granlund and Montgomery,
+//! Where an event stands in its round is asked for each event of a table of one kind, and a division
+//! takes as long as a cheap field. The method is that of Granlund and Montgomery,
 //! "Division by Invariant Integers using Multiplication" (PLDI 1994), with a correction in place of
 //! a wider reciprocal. Invariant: the results are those of `/` and `%`.
 

@@ -1,17 +1,21 @@
 //! Each field of a person, an auction and a bid, as one column.
 //!
-//! A field is made for a list of events of its kind, from random numbers of its own.
+//! A field is made for the events of its kind in a batch, each in its place, from random numbers of its
+//! own. Invariant: a value depends on its event alone, whatever else is in the batch.
 
+use std::slice;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringViewArray, TimestampMicrosecondArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use tidemill_core::EventTime;
 
 use super::config::{Config, Kind};
-use super::price::price;
-use super::text;
-use crate::random::Random;
+use super::price::Prices;
+use super::stretch::Stretch;
+use super::text::{self, Filler, Lengths};
+use crate::random::{Draw, Random};
 
 const STATES: [&str; 6] = ["AZ", "CA", "ID", "OR", "WA", "WY"];
 const CITIES: [&str; 10] = [
@@ -32,7 +36,7 @@ const FIRST_NAMES: [&str; 11] = [
 const LAST_NAMES: [&str; 9] =
     ["Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris"];
 
-const FIRST_CATEGORY: i64 = 10;
+const FIRST_CATEGORY: u64 = 10;
 const CATEGORIES: u64 = 5;
 
 /// A field of an event.
@@ -75,10 +79,16 @@ impl Family {
     }
 }
 
-/// Events of one kind.
+/// The events of one kind in a batch.
 pub(crate) struct Events<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) kind: Kind,
+    /// All events of the batch.
     pub(crate) numbers: &'a [u64],
+    /// Their stretches, of every kind.
+    pub(crate) stretches: &'a [Stretch],
+    /// Which of them are of this kind, where not all are.
+    pub(crate) valid: Option<NullBuffer>,
     pub(crate) base: EventTime,
 }
 
@@ -109,7 +119,7 @@ mod draw {
 use Family::{Number, Text, Time};
 
 const PERSON: [Field; 8] = [
-    Field { name: "id", family: Number, make: |e| e.numbers(|c, n| c.person(n)) },
+    Field { name: "id", family: Number, make: |e| e.numbered(Config::person) },
     Field { name: "name", family: Text, make: |e| e.texts(draw::PERSON_NAME, name) },
     Field { name: "emailAddress", family: Text, make: |e| e.texts(draw::PERSON_EMAIL, email) },
     Field { name: "creditCard", family: Text, make: |e| e.texts(draw::PERSON_CARD, card) },
@@ -120,30 +130,26 @@ const PERSON: [Field; 8] = [
 ];
 
 const AUCTION: [Field; 10] = [
-    Field { name: "id", family: Number, make: |e| e.numbers(|c, n| c.auction(n)) },
+    Field { name: "id", family: Number, make: |e| e.numbered(Config::auction) },
     Field { name: "itemName", family: Text, make: |e| e.texts(draw::AUCTION_NAME, item) },
     Field {
         name: "description",
         family: Text,
         make: |e| e.texts(draw::AUCTION_DESCRIPTION, description),
     },
-    Field {
-        name: "initialBid",
-        family: Number,
-        make: |e| e.drawn(draw::AUCTION_PRICE, |_, _, r| price(r)),
-    },
+    Field { name: "initialBid", family: Number, make: |e| e.prices(draw::AUCTION_PRICE) },
     Field { name: "reserve", family: Number, make: reserve },
     Field { name: "dateTime", family: Time, make: |e| e.times() },
     Field { name: "expires", family: Time, make: expires },
     Field {
         name: "seller",
         family: Number,
-        make: |e| e.drawn(draw::AUCTION_SELLER, |c, n, r| c.seller(n, r) as i64),
+        make: |e| e.drawn(draw::AUCTION_SELLER, Config::seller),
     },
     Field {
         name: "category",
         family: Number,
-        make: |e| e.drawn(draw::AUCTION_CATEGORY, |_, _, r| category(r)),
+        make: |e| e.drawn(draw::AUCTION_CATEGORY, |_, _| category),
     },
     Field { name: "extra", family: Text, make: auction_extra },
 ];
@@ -152,16 +158,12 @@ const BID: [Field; 7] = [
     Field {
         name: "auction",
         family: Number,
-        make: |e| e.drawn(draw::BID_AUCTION, |c, n, r| c.auction_of_bid(n, r) as i64),
+        make: |e| e.drawn(draw::BID_AUCTION, Config::auction_of_bid),
     },
-    Field {
-        name: "bidder",
-        family: Number,
-        make: |e| e.drawn(draw::BID_BIDDER, |c, n, r| c.bidder(n, r) as i64),
-    },
-    Field { name: "price", family: Number, make: |e| e.drawn(draw::BID_PRICE, |_, _, r| price(r)) },
-    Field { name: "channel", family: Text, make: |e| text::channels(e.channels()) },
-    Field { name: "url", family: Text, make: |e| text::urls(e.channels()) },
+    Field { name: "bidder", family: Number, make: |e| e.drawn(draw::BID_BIDDER, Config::bidder) },
+    Field { name: "price", family: Number, make: |e| e.prices(draw::BID_PRICE) },
+    Field { name: "channel", family: Text, make: |e| e.of_channels(text::channels()) },
+    Field { name: "url", family: Text, make: |e| e.of_channels(text::urls()) },
     Field { name: "dateTime", family: Time, make: |e| e.times() },
     Field { name: "extra", family: Text, make: bid_extra },
 ];
@@ -183,24 +185,80 @@ impl Field {
 }
 
 impl Events<'_> {
-    fn random(&self, draw: u64) -> impl Iterator<Item = (u64, Random)> {
+    /// A value for each event of the batch: for those of the kind what is written for their stretch.
+    fn fill_with<T: Default + Clone>(
+        &self,
+        mut write: impl FnMut(&Stretch, &[u64], &mut Vec<T>),
+    ) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.numbers.len());
+        for stretch in self.stretches.iter().filter(|stretch| stretch.kind == self.kind) {
+            values.resize(stretch.places.start, T::default());
+            write(stretch, &self.numbers[stretch.places.clone()], &mut values);
+        }
+        values.resize(self.numbers.len(), T::default());
+        values
+    }
+
+    /// A value for each event, by a function for each stretch.
+    fn fill<T: Default + Clone, F: FnMut(u64) -> T>(&self, of: impl Fn(&Stretch) -> F) -> Vec<T> {
+        self.fill_with(|stretch, numbers, values| {
+            let mut value = of(stretch);
+            values.extend(numbers.iter().map(|n| value(*n)));
+        })
+    }
+
+    fn numbers(&self, numbers: Vec<i64>) -> ArrayRef {
+        Arc::new(Int64Array::new(numbers.into(), self.valid.clone()))
+    }
+
+    fn numbered(&self, number: fn(&Config, &Stretch, u64) -> u64) -> ArrayRef {
+        self.numbers(self.fill_with(|stretch, numbers, values| {
+            let number = |n: &u64| number(self.config, stretch, *n) as i64;
+            values.extend(numbers.iter().map(number));
+        }))
+    }
+
+    fn drawn<F: Fn(Draw) -> u64>(
+        &self,
+        draw: u64,
+        of: impl Fn(&Config, &Stretch) -> F,
+    ) -> ArrayRef {
         let stream = self.config.stream(draw);
-        self.numbers.iter().map(move |n| (*n, stream.at(*n)))
+        self.numbers(self.fill(|stretch| {
+            let number = of(self.config, stretch);
+            move |n| number(stream.draw(n)) as i64
+        }))
     }
 
-    fn numbers(&self, number: impl Fn(&Config, u64) -> u64) -> ArrayRef {
-        let numbers = self.numbers.iter().map(|n| number(self.config, *n) as i64);
-        Arc::new(Int64Array::from_iter_values(numbers))
+    fn prices(&self, draw: u64) -> ArrayRef {
+        let (stream, prices) = (self.config.stream(draw), Prices::get());
+        self.numbers(self.fill(|_| move |n| prices.price(stream.draw(n))))
     }
 
-    fn drawn(&self, draw: u64, number: impl Fn(&Config, u64, &mut Random) -> i64) -> ArrayRef {
-        let numbers = self.random(draw).map(|(n, mut random)| number(self.config, n, &mut random));
-        Arc::new(Int64Array::from_iter_values(numbers))
+    fn times(&self) -> ArrayRef {
+        let (mut same, mut time) = (0..0, self.base);
+        let times = self.fill_with(|_, numbers, values| {
+            values.extend(numbers.iter().map(|n| {
+                if !same.contains(n) {
+                    (same, time) =
+                        (self.config.at_the_time_of(*n), self.config.time(*n, self.base));
+                }
+                time
+            }));
+        });
+        Arc::new(TimestampMicrosecondArray::new(times.into(), self.valid.clone()))
     }
 
     fn texts(&self, draw: u64, text: MakeText) -> ArrayRef {
-        let texts = self.random(draw).map(|(_, mut random)| Some(text(&mut random)));
-        Arc::new(texts.collect::<StringViewArray>())
+        let stream = self.config.stream(draw);
+        let own = self.stretches.iter().filter(|stretch| stretch.kind == self.kind);
+        let own = own.flat_map(|stretch| &self.numbers[stretch.places.clone()]);
+        let texts: StringViewArray = own.map(|n| Some(text(&mut stream.at(*n)))).collect();
+        let mut views = texts.views().iter().copied();
+        let views =
+            self.fill_with(|_, numbers, all| all.extend(views.by_ref().take(numbers.len())));
+        // SAFETY: each view is one of `texts`, whose blocks these are, or 0.
+        unsafe { text::array(views, texts.data_buffers(), self.valid.clone()) }
     }
 
     /// Length of a text of event `n`, for the filler.
@@ -208,26 +266,31 @@ impl Events<'_> {
         text(&mut self.config.stream(draw).at(n)).len() as u64
     }
 
-    fn times(&self) -> ArrayRef {
-        let times = self.numbers.iter().map(|n| self.config.time(*n, self.base));
-        Arc::new(TimestampMicrosecondArray::from_iter_values(times))
+    /// Texts of the channels that bids come through.
+    fn of_channels(&self, texts: &text::Pool) -> ArrayRef {
+        let stream = self.config.stream(draw::BID_CHANNEL);
+        let views = self.fill(|_| |n| texts.view(text::channel_number(stream.draw(n))));
+        // SAFETY: each view is one of this pool, or 0.
+        unsafe { text::array(views, slice::from_ref(texts.text()), self.valid.clone()) }
     }
 
-    fn channels(&self) -> impl Iterator<Item = usize> {
-        self.random(draw::BID_CHANNEL).map(|(_, mut random)| text::channel_number(&mut random))
-    }
-
-    /// Filler for events whose other fields take `size` bytes.
-    fn extra(&self, draw: u64, average: u64, size: impl Fn(u64) -> u64) -> ArrayRef {
-        text::fillers(self.random(draw).map(|(n, mut random)| {
-            let length = text::filler_length(size(n), average, &mut random);
-            (length, random)
-        }))
+    /// Filler for events, of as many lengths as their other fields leave.
+    fn extra(&self, draw: u64, lengths: impl Fn(u64) -> Lengths) -> ArrayRef {
+        let (stream, filler) = (self.config.stream(draw), Filler::get());
+        let views = self.fill(|_| {
+            |n| {
+                let mut draw = stream.draw(n);
+                let length = lengths(n).choose(&mut draw);
+                filler.view(length, draw)
+            }
+        });
+        // SAFETY: each view is one of this filler, or 0.
+        unsafe { text::array(views, slice::from_ref(filler.text()), self.valid.clone()) }
     }
 }
 
-fn category(random: &mut Random) -> i64 {
-    FIRST_CATEGORY + random.below(CATEGORIES) as i64
+fn category(mut draw: Draw) -> u64 {
+    FIRST_CATEGORY + draw.below(CATEGORIES)
 }
 
 fn name(random: &mut Random) -> String {
@@ -262,15 +325,18 @@ fn description(random: &mut Random) -> String {
 }
 
 fn reserve(events: &Events<'_>) -> ArrayRef {
-    let initial = events.config.stream(draw::AUCTION_PRICE);
-    events.drawn(draw::AUCTION_RESERVE, |_, n, random| price(&mut initial.at(n)) + price(random))
+    let stream = |draw| events.config.stream(draw);
+    let (initial, more) = (stream(draw::AUCTION_PRICE), stream(draw::AUCTION_RESERVE));
+    let prices = Prices::get();
+    let reserve = move |n| prices.price(initial.draw(n)) + prices.price(more.draw(n));
+    events.numbers(events.fill(|_| reserve))
 }
 
 fn expires(events: &Events<'_>) -> ArrayRef {
-    let expires = |(n, mut random)| events.config.expires(n, events.base, &mut random);
-    Arc::new(TimestampMicrosecondArray::from_iter_values(
-        events.random(draw::AUCTION_EXPIRES).map(expires),
-    ))
+    let stream = events.config.stream(draw::AUCTION_EXPIRES);
+    let expires = |n| events.config.expires(n, events.base, stream.draw(n));
+    let times = events.fill(|_| expires);
+    Arc::new(TimestampMicrosecondArray::new(times.into(), events.valid.clone()))
 }
 
 fn person_extra(events: &Events<'_>) -> ArrayRef {
@@ -281,19 +347,21 @@ fn person_extra(events: &Events<'_>) -> ArrayRef {
         (draw::PERSON_CITY, city),
         (draw::PERSON_STATE, state),
     ];
-    events.extra(draw::PERSON_EXTRA, events.config.person_bytes, |n| {
-        8 + texts.iter().map(|(draw, text)| events.length(n, *draw, *text)).sum::<u64>()
+    events.extra(draw::PERSON_EXTRA, |n| {
+        let length = |(draw, text): &(u64, MakeText)| events.length(n, *draw, *text);
+        Lengths::of(8 + texts.iter().map(length).sum::<u64>(), events.config.person_bytes)
     })
 }
 
 fn auction_extra(events: &Events<'_>) -> ArrayRef {
-    events.extra(draw::AUCTION_EXTRA, events.config.auction_bytes, |n| {
-        6 * 8
-            + events.length(n, draw::AUCTION_NAME, item)
-            + events.length(n, draw::AUCTION_DESCRIPTION, description)
+    events.extra(draw::AUCTION_EXTRA, |n| {
+        let name = events.length(n, draw::AUCTION_NAME, item);
+        let description = events.length(n, draw::AUCTION_DESCRIPTION, description);
+        Lengths::of(6 * 8 + name + description, events.config.auction_bytes)
     })
 }
 
 fn bid_extra(events: &Events<'_>) -> ArrayRef {
-    events.extra(draw::BID_EXTRA, events.config.bid_bytes, |_| 4 * 8)
+    let lengths = Lengths::of(4 * 8, events.config.bid_bytes);
+    events.extra(draw::BID_EXTRA, move |_| lengths)
 }

@@ -10,7 +10,8 @@
 //! | [`config`] | which event is what, when, and the identifiers there are by then |
 //! | [`field`] | each field of a person, an auction and a bid |
 //! | [`price`] | prices, without a power for each |
-//! | [`divide`] | where an event stands in its round, without a division for each |
+//! | [`divide`] | where an event stands in its round, without a division |
+//! | [`stretch`] | events of one kind and round, next to each other in a batch |
 //! | [`text`] | the texts that fields are drawn from |
 //! | [`shape`] | the declared columns: events with three rows, or one kind flat |
 //!
@@ -25,6 +26,7 @@ mod divide;
 mod field;
 mod price;
 mod shape;
+mod stretch;
 mod text;
 
 use std::sync::Arc;

@@ -1,23 +1,18 @@
 //! The columns that a table declares, resolved by name, and how they are filled.
 
-use std::ops::Range;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::cast::AsArray;
-use arrow::array::types::{Int64Type, TimestampMicrosecondType};
-use arrow::array::{
-    Array, ArrayRef, BooleanBufferBuilder, Int32Array, Int64Array, StringViewArray, StructArray,
-    TimestampMicrosecondArray, new_null_array,
-};
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::array::{Array, ArrayRef, Int32Array, StructArray, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowNativeType, DataType, Fields};
+use arrow::datatypes::{DataType, Fields};
 use tidemill_core::need::Need;
 use tidemill_core::table::TableSpec;
 use tidemill_core::{Error, EventTime, Result};
 
 use super::config::{Config, Kind};
 use super::field::{Events, Field};
+use super::stretch::Stretch;
 
 /// Rows of a column that nobody looks at: more at once are made when they are asked for.
 const BLANK_ROWS: usize = 8_192;
@@ -115,21 +110,14 @@ impl Shape {
         numbers: &[u64],
         base: EventTime,
     ) -> Result<Vec<ArrayRef>> {
+        let stretches = &Stretch::among(numbers, config);
+        let of = |kind| Events { config, kind, numbers, stretches, valid: None, base };
         match self {
-            Self::Flat(_, columns) => {
-                let events = Events { config, numbers, base };
-                columns
-                    .iter()
-                    .map(|column| match column.blank(numbers.len()) {
-                        Some(blank) => Ok(blank),
-                        None => column.make(&events, Ok),
-                    })
-                    .collect()
+            Self::Flat(kind, columns) => {
+                let events = of(*kind);
+                columns.iter().map(|column| column.make(&events)).collect()
             }
-            Self::Events(columns) => {
-                let runs = Run::among(numbers, config);
-                columns.iter().map(|c| c.make(config, numbers, &runs, base)).collect()
-            }
+            Self::Events(columns) => columns.iter().map(|column| column.make(&of)).collect(),
         }
     }
 }
@@ -173,19 +161,19 @@ impl Column {
     /// So many nulls, where nobody looks at the column.
     fn blank(&self, rows: usize) -> Option<ArrayRef> {
         let blank = self.blank.as_ref()?;
-        Some(match rows <= blank.len() {
-            true => blank.slice(0, rows),
-            false => new_null_array(&self.declared, rows),
+        Some(match rows.cmp(&blank.len()) {
+            Ordering::Less => blank.slice(0, rows),
+            Ordering::Equal => blank.clone(),
+            Ordering::Greater => new_null_array(&self.declared, rows),
         })
     }
 
-    /// The field's values for these events, put into place and cast to the declared type.
-    fn make(
-        &self,
-        events: &Events<'_>,
-        place: impl FnOnce(ArrayRef) -> Result<ArrayRef>,
-    ) -> Result<ArrayRef> {
-        let values = place(self.field.make(events))?;
+    /// The field's values for these events, cast to the declared type.
+    fn make(&self, events: &Events<'_>) -> Result<ArrayRef> {
+        if let Some(blank) = self.blank(events.numbers.len()) {
+            return Ok(blank);
+        }
+        let values = self.field.make(events);
         if *values.data_type() == self.declared {
             Ok(values)
         } else {
@@ -195,98 +183,24 @@ impl Column {
 }
 
 impl EventColumn {
-    fn make(
-        &self,
-        config: &Config,
-        numbers: &[u64],
-        runs: &[Run],
-        base: EventTime,
-    ) -> Result<ArrayRef> {
+    fn make<'a>(&self, of: &impl Fn(Kind) -> Events<'a>) -> Result<ArrayRef> {
         match self {
             Self::EventType => {
-                let mut types = Vec::with_capacity(numbers.len());
-                for run in runs {
-                    types.resize(run.places.end, run.kind as i32);
+                // Whichever kind: its events have all stretches.
+                let events = of(Kind::Bid);
+                let mut types = Vec::with_capacity(events.numbers.len());
+                for stretch in events.stretches {
+                    types.resize(stretch.places.end, stretch.kind as i32);
                 }
                 Ok(Arc::new(Int32Array::from(types)))
             }
             Self::Row(kind, fields, columns) => {
-                let own = Own::among(numbers, runs, *kind);
-                let events = Events { config, numbers: &own.numbers, base };
-                let arrays = columns.iter().map(|column| match column.blank(numbers.len()) {
-                    Some(blank) => Ok(blank),
-                    None => column.make(&events, |values| own.spread(&values)),
-                });
+                let valid = Stretch::are_of(*kind, of(*kind).stretches);
+                let events = Events { valid: Some(valid.clone()), ..of(*kind) };
+                let arrays = columns.iter().map(|column| column.make(&events));
                 let arrays = arrays.collect::<Result<Vec<_>>>()?;
-                let rows = StructArray::try_new(fields.clone(), arrays, Some(own.valid))?;
-                Ok(Arc::new(rows))
+                Ok(Arc::new(StructArray::try_new(fields.clone(), arrays, Some(valid))?))
             }
         }
-    }
-}
-
-/// Events of one kind that follow one another in a batch.
-struct Run {
-    kind: Kind,
-    places: Range<usize>,
-}
-
-impl Run {
-    fn among(numbers: &[u64], config: &Config) -> Vec<Self> {
-        let mut runs: Vec<Self> = Vec::new();
-        for (place, number) in numbers.iter().enumerate() {
-            let kind = config.kind(*number);
-            match runs.last_mut() {
-                Some(run) if run.kind == kind => run.places.end = place + 1,
-                _ => runs.push(Self { kind, places: place..place + 1 }),
-            }
-        }
-        runs
-    }
-}
-
-/// The events of one kind among all of a batch.
-struct Own {
-    numbers: Vec<u64>,
-    runs: Vec<Range<usize>>,
-    /// Which events of the batch these are: the validity of the row and of its fields alike.
-    valid: NullBuffer,
-}
-
-impl Own {
-    fn among(numbers: &[u64], runs: &[Run], kind: Kind) -> Self {
-        let mut valid = BooleanBufferBuilder::new(numbers.len());
-        runs.iter().for_each(|run| valid.append_n(run.places.len(), run.kind == kind));
-        let runs = runs.iter().filter(|run| run.kind == kind).map(|run| run.places.clone());
-        let runs: Vec<Range<usize>> = runs.collect();
-        let own = runs.iter().flat_map(|run| &numbers[run.clone()]).copied().collect();
-        Self { numbers: own, runs, valid: NullBuffer::new(valid.finish()) }
-    }
-
-    /// Puts values of these events in their places, with nulls between them.
-    fn spread(&self, values: &ArrayRef) -> Result<ArrayRef> {
-        let nulls = Some(self.valid.clone());
-        if let Some(numbers) = values.as_primitive_opt::<Int64Type>() {
-            return Ok(Arc::new(Int64Array::try_new(self.scatter(numbers.values()), nulls)?));
-        }
-        if let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>() {
-            let times = self.scatter(times.values());
-            return Ok(Arc::new(TimestampMicrosecondArray::try_new(times, nulls)?));
-        }
-        let texts = values.as_string_view();
-        let (views, blocks) = (self.scatter(texts.views()), texts.data_buffers().to_vec());
-        // SAFETY: each view is one of `texts`, whose blocks these are, or that of the empty text.
-        Ok(Arc::new(unsafe { StringViewArray::new_unchecked(views, blocks, nulls) }))
-    }
-
-    fn scatter<T: ArrowNativeType>(&self, values: &[T]) -> ScalarBuffer<T> {
-        let mut spread = vec![T::default(); self.valid.len()];
-        let mut rest = values;
-        for run in &self.runs {
-            let (own, behind) = rest.split_at(run.len());
-            spread[run.clone()].copy_from_slice(own);
-            rest = behind;
-        }
-        spread.into()
     }
 }

@@ -172,6 +172,50 @@ fn splits_interleave_the_same_events_and_replay_exactly() {
 }
 
 #[test]
+fn an_event_is_the_same_in_any_company() {
+    let options =
+        [("person.proportion", "2"), ("bid.proportion", "5"), ("next-event.rate", "3000")];
+    let recipe = crate::nexmark::recipe(&table(events(), &options)).unwrap();
+    let all: Vec<u64> = (0..5_000).collect();
+    let whole = recipe.rows(&all, BASE).unwrap();
+    let stream = crate::random::Stream::new(5, 0);
+    let anyhow = (0..3_000).map(|row| stream.draw(row).below(5_000));
+    let there_and_back = (0..900).chain((0..900).rev());
+    let with_gaps = (7..5_000).step_by(7).flat_map(|n| [n, n]);
+    let orders: [Vec<u64>; 4] =
+        [anyhow.collect(), there_and_back.collect(), with_gaps.collect(), vec![4_321]];
+    for numbers in orders {
+        let places = UInt32Array::from_iter_values(numbers.iter().map(|n| *n as u32));
+        let expected = arrow::compute::take_record_batch(&whole, &places).unwrap();
+        assert_eq!(recipe.rows(&numbers, BASE).unwrap(), expected);
+    }
+}
+
+#[test]
+fn an_event_that_was_generated_once_is_so_for_ever() {
+    let bids = flat("bid", &BID, &[("events.num", "50")]);
+    let row = |row: usize| -> Vec<String> {
+        let text =
+            |c: &Arc<dyn Array>| arrow::util::display::array_value_to_string(c, row).unwrap();
+        bids.columns().iter().map(text).collect()
+    };
+    let first = [
+        "1008",
+        "1001",
+        "54533",
+        "channel-7458",
+        "https://www.nexmark.com/huwc/fieg/tdhh/item.htm?query=1&channel_id=1152909312",
+        "2015-07-15T00:00:00",
+        "nyiuvlonlgqpxdabreoymcczudmbnapicdvobikrlrosvkqvmvwgmjtenbzdv",
+    ];
+    assert_eq!(row(0), first);
+    assert_eq!(row(45)[..4], ["1000", "1003", "80549", "channel-4624"]);
+    let auctions = flat("auction", &AUCTION[..9], &[("events.num", "50"), ("seed", "1")]);
+    let numbers = ["initialBid", "reserve", "seller", "category"].map(|n| numbers(&auctions, n)[2]);
+    assert_eq!(numbers, [786_771, 40_348_719, 1_000, 10]);
+}
+
+#[test]
 fn event_time_advances_by_the_rate() {
     let bids = flat("bid", &["dateTime"], &[("events.num", "50"), ("next-event.rate", "400")]);
     let times = times(&bids, "dateTime");
@@ -281,6 +325,12 @@ fn events_have_the_sizes_that_the_benchmark_defines() {
     assert!((505.0..515.0).contains(&auction), "500 and an auction's own time: {auction}");
     let bid = mean("bid", &["auction", "bidder", "price", "dateTime", "extra"]);
     assert!((98.0..102.0).contains(&bid), "{bid}");
+    for (size, lengths) in [("32768", 26_000..40_000), ("40", 4..16), ("32", 0..1)] {
+        let bids = flat("bid", &["extra"], &[("events.num", "5000"), ("bid.avg-size", size)]);
+        let extra = bids.column(0).as_string_view();
+        extra.to_data().validate_full().unwrap();
+        assert!(extra.iter().flatten().all(|extra| lengths.contains(&extra.len())), "{size}");
+    }
 }
 
 #[test]
