@@ -139,6 +139,13 @@ impl Cells {
         taken
     }
 
+    /// Some bits of what a group takes in memory, all of which has been read then.
+    #[inline(always)]
+    pub fn bits(&self, position: usize) -> u64 {
+        let cell = &self.cells[position];
+        cell[0] ^ cell[3]
+    }
+
     /// Adds the values of rows to the groups at these positions; a null only counts as one.
     /// `key` knows the rows' keys.
     pub fn update(

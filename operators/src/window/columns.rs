@@ -61,11 +61,13 @@ impl CellPlan {
 /// Has the cells of groups brought into the cache, many at a time: what is added to one takes so
 /// long that the next would not be asked for before.
 #[inline(never)]
-fn fetch(cells: &Cells, groups: &[usize]) {
-    let group = |position: &usize| Group { position: *position, key: 0, rows: 0 };
-    let greatest = groups.iter().map(|position| cells.greatest(group(position)));
-    std::hint::black_box(greatest.fold(0, |all, x| all ^ x.unwrap_or(0.0).to_bits()));
+fn fetch(cells: &Cells, groups: impl Iterator<Item = usize>) {
+    let bits = groups.map(|group| cells.bits(group));
+    std::hint::black_box(bits.fold(0, |all, bits| all ^ bits));
 }
+
+/// So many groups are brought into the cache together.
+const TOGETHER: usize = 512;
 
 impl CellColumns {
     /// No groups.
@@ -108,19 +110,26 @@ impl CellColumns {
     /// Adds rows, each to its group.
     pub fn update(&mut self, rows: &Evaluated, groups: &[usize]) {
         let Self { plan, columns, counts } = self;
-        let key = |row: usize| groups[row] as i64;
         let mut is_counted = false;
         for (cells, input) in columns.iter_mut().zip(&plan.inputs) {
-            if counts.len() > CACHED {
-                fetch(cells, groups);
-            }
             let values = rows.values[*input].as_primitive::<Float64Type>();
-            let groups = groups.iter().copied();
-            if is_counted || values.null_count() > 0 {
-                cells.update(groups, key, values);
-            } else {
-                cells.add_counted(counts, groups, key, values.values());
-                is_counted = true;
+            let is_first = !is_counted && values.null_count() == 0;
+            is_counted |= is_first;
+            let together = if counts.len() > CACHED { TOGETHER } else { groups.len().max(1) };
+            for (n, groups) in groups.chunks(together).enumerate() {
+                let values = values.slice(n * together, groups.len());
+                let key = |row: usize| groups[row] as i64;
+                if counts.len() > CACHED {
+                    let all = groups.iter().fold(0, |all, group| all ^ counts[*group]);
+                    std::hint::black_box(all);
+                    fetch(cells, groups.iter().copied());
+                }
+                let groups = groups.iter().copied();
+                if is_first {
+                    cells.add_counted(counts, groups, key, values.values());
+                } else {
+                    cells.update(groups, key, &values);
+                }
             }
         }
         if !is_counted {
@@ -204,7 +213,11 @@ impl CellColumns {
             key: i64::from(position),
             rows: self.counts[position as usize],
         };
-        positions.map(group).collect()
+        let groups: Vec<Group> = positions.map(group).collect();
+        if self.counts.len() > CACHED {
+            self.columns.iter().for_each(|cells| fetch(cells, groups.iter().map(|g| g.position)));
+        }
+        groups
     }
 
     /// The state columns of groups.

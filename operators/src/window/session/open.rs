@@ -34,6 +34,7 @@ pub(super) struct Session {
 }
 
 /// A session that was taken out.
+#[derive(Clone, Copy)]
 pub(super) struct Due {
     pub slot: Slot,
     pub start: EventTime,

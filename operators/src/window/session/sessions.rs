@@ -29,8 +29,8 @@ use crate::window::emit;
 use crate::window::plan::{Evaluated, Plan};
 use crate::window::table::{Partial, Results, Scratch};
 
-/// Most sessions that fire in one go, nearly.
-const FIRING_MAX: usize = 65_536;
+/// Most sessions that fire in one go, nearly: what belongs to them stays in the cache meanwhile.
+const FIRING_MAX: usize = 4096;
 
 /// Rows of a batch of a full snapshot.
 const SNAPSHOT_ROWS: usize = 1 << 18;
@@ -73,6 +73,13 @@ fn assign(
             live.group(session, *slot)
         }));
     }
+}
+
+/// Sessions by their ends. Ends are sorted with numbers behind them, which is less to be moved about.
+fn in_order(due: &[Due]) -> Vec<Due> {
+    let mut order: Vec<_> = due.iter().zip(0_u32..).map(|(due, n)| (due.end, n)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, n)| due[n as usize]).collect()
 }
 
 impl Sessions {
@@ -221,11 +228,11 @@ impl Sessions {
             self.seal()?;
         }
         let mut emptied = Vec::new();
-        let mut due = self.open.take_due(watermark, FIRING_MAX, &mut emptied);
+        let due = self.open.take_due(watermark, FIRING_MAX, &mut emptied);
         if due.is_empty() {
             return Ok(Progress::Done);
         }
-        due.sort_unstable_by_key(|due| (due.end, due.start, due.slot));
+        let mut due = in_order(&due);
         let values = self.results(&mut due)?;
         let keys = self.keys.columns(due.iter().map(|due| due.slot))?;
         self.forget(&due, &emptied);
@@ -274,7 +281,7 @@ impl Sessions {
         if let Live::Cells(cells) = &mut self.live {
             taken.iter().filter(|due| due.live != NONE).for_each(|due| cells.clear(due.live));
         }
-        emptied.iter().for_each(|slot| self.keys.forget(*slot));
+        self.keys.forget(emptied);
     }
 
     /// Takes back rows of a checkpoint whose owner had come to this watermark.
