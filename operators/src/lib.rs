@@ -17,6 +17,7 @@ pub mod aggregate;
 pub mod filter;
 pub mod function;
 mod parts;
+mod prefetch;
 pub mod project;
 mod reject;
 mod stateless;

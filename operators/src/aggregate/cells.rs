@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use super::exact::{Expansion, Spill, mean, spill_column, sum};
 use super::extremum::{order, value_at};
+use crate::prefetch::prefetch;
 
 /// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
 /// bits, so that fresh memory need not be written to before it is used.
@@ -139,11 +140,13 @@ impl Cells {
         taken
     }
 
-    /// Some bits of what a group takes in memory, all of which has been read then.
+    /// Has a group's cell brought into the cache.
     #[inline(always)]
-    pub fn bits(&self, position: usize) -> u64 {
+    pub fn prefetch(&self, position: usize) {
         let cell = &self.cells[position];
-        cell[0] ^ cell[3]
+        // It may lie across two lines.
+        prefetch(&cell[0]);
+        prefetch(&cell[3]);
     }
 
     /// Adds the values of rows to the groups at these positions; a null only counts as one.

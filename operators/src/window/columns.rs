@@ -13,6 +13,7 @@ use tidemill_core::Result;
 use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
+use crate::prefetch::prefetch;
 
 /// The aggregates of a window that cells can answer.
 pub(super) struct CellPlan {
@@ -33,6 +34,9 @@ pub(super) struct CellColumns {
 
 /// This many groups stay in the cache without help.
 const CACHED: usize = 1 << 14;
+
+/// Others are brought there so many at a time, while rows are added to those before.
+const TOGETHER: usize = 128;
 
 impl CellPlan {
     /// The plan for these aggregates; `None` where they need more than cells.
@@ -58,16 +62,17 @@ impl CellPlan {
     }
 }
 
-/// Has the cells of groups brought into the cache, many at a time: what is added to one takes so
-/// long that the next would not be asked for before.
+/// Has the counts and cells of groups brought into the cache, where there are too many to stay there:
+/// what is done with one takes so long that the next would not be asked for before.
 #[inline(never)]
-fn fetch(cells: &Cells, groups: impl Iterator<Item = usize>) {
-    let bits = groups.map(|group| cells.bits(group));
-    std::hint::black_box(bits.fold(0, |all, bits| all ^ bits));
+fn fetch(cells: &Cells, counts: &[i64], groups: impl Iterator<Item = usize>) {
+    if counts.len() > CACHED {
+        groups.for_each(|group| {
+            prefetch(&counts[group]);
+            cells.prefetch(group);
+        });
+    }
 }
-
-/// So many groups are brought into the cache together.
-const TOGETHER: usize = 512;
 
 impl CellColumns {
     /// No groups.
@@ -116,19 +121,17 @@ impl CellColumns {
             let is_first = !is_counted && values.null_count() == 0;
             is_counted |= is_first;
             let together = if counts.len() > CACHED { TOGETHER } else { groups.len().max(1) };
-            for (n, groups) in groups.chunks(together).enumerate() {
-                let values = values.slice(n * together, groups.len());
-                let key = |row: usize| groups[row] as i64;
-                if counts.len() > CACHED {
-                    let all = groups.iter().fold(0, |all, group| all ^ counts[*group]);
-                    std::hint::black_box(all);
-                    fetch(cells, groups.iter().copied());
-                }
-                let groups = groups.iter().copied();
+            fetch(cells, counts, groups.iter().copied().take(together));
+            for (n, part) in groups.chunks(together).enumerate() {
+                let next = groups.iter().copied().skip((n + 1) * together).take(together);
+                fetch(cells, counts, next);
+                let values = values.slice(n * together, part.len());
+                let key = |row: usize| part[row] as i64;
+                let part = part.iter().copied();
                 if is_first {
-                    cells.add_counted(counts, groups, key, values.values());
+                    cells.add_counted(counts, part, key, values.values());
                 } else {
-                    cells.update(groups, key, &values);
+                    cells.update(part, key, &values);
                 }
             }
         }
@@ -207,17 +210,16 @@ impl CellColumns {
     }
 
     /// Groups that are called after their positions.
-    pub fn groups(&self, positions: impl Iterator<Item = u32>) -> Vec<Group> {
+    pub fn groups(&self, positions: impl Iterator<Item = u32> + Clone) -> Vec<Group> {
         let group = |position: u32| Group {
             position: position as usize,
             key: i64::from(position),
             rows: self.counts[position as usize],
         };
-        let groups: Vec<Group> = positions.map(group).collect();
-        if self.counts.len() > CACHED {
-            self.columns.iter().for_each(|cells| fetch(cells, groups.iter().map(|g| g.position)));
+        for cells in &self.columns {
+            fetch(cells, &self.counts, positions.clone().map(|position| position as usize));
         }
-        groups
+        positions.map(group).collect()
     }
 
     /// The state columns of groups.

@@ -63,8 +63,10 @@ fn assign(
     mut bounds: impl Iterator<Item = (EventTime, EventTime)>,
     groups: &mut Scratch,
 ) {
-    for slots in slots.chunks(TOGETHER) {
-        open.fetch(slots);
+    let mut chunks = slots.chunks(TOGETHER).peekable();
+    chunks.peek().into_iter().for_each(|first| open.fetch(first));
+    while let Some(slots) = chunks.next() {
+        chunks.peek().into_iter().for_each(|next| open.fetch(next));
         groups.extend(slots.iter().zip(&mut bounds).map(|(slot, (start, end))| {
             let session = open.join(*slot, start, end, |into, from| {
                 live.join(into, from);
@@ -78,7 +80,7 @@ fn assign(
 /// Sessions by their ends. Ends are sorted with numbers behind them, which is less to be moved about.
 fn in_order(due: &[Due]) -> Vec<Due> {
     let mut order: Vec<_> = due.iter().zip(0_u32..).map(|(due, n)| (due.end, n)).collect();
-    order.sort_unstable();
+    order.sort_unstable_by_key(|(end, _)| *end);
     order.into_iter().map(|(_, n)| due[n as usize]).collect()
 }
 
