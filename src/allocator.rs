@@ -14,20 +14,8 @@ const MAPPED: i32 = 8 << 20;
 /// Keeps freed memory at hand.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // Where glibc refuses, it goes on as it was.
-        glibc::mallopt(glibc::M_TRIM_THRESHOLD, KEPT);
-        glibc::mallopt(glibc::M_MMAP_THRESHOLD, MAPPED);
-    }
-}
-
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-mod glibc {
-    pub const M_TRIM_THRESHOLD: i32 = -1;
-    pub const M_MMAP_THRESHOLD: i32 = -3;
-
-    // SAFETY: the signature is that of `malloc.h`, where `int` has 32 bits; it takes any values, from any thread.
-    unsafe extern "C" {
-        pub safe fn mallopt(parameter: i32, value: i32) -> i32;
+    for (parameter, bytes) in [(libc::M_TRIM_THRESHOLD, KEPT), (libc::M_MMAP_THRESHOLD, MAPPED)] {
+        // SAFETY: it takes any values, from any thread; where glibc refuses, it goes on as it was.
+        unsafe { libc::mallopt(parameter, bytes) };
     }
 }

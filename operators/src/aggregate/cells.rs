@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use super::exact::{Expansion, Spill, mean, spill_column, sum};
 use super::extremum::{order, value_at};
 use crate::pages::zeros;
+use crate::prefetch::prefetch;
 
 /// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
 /// bits, so that fresh memory need not be written to before it is used.
@@ -162,6 +163,15 @@ impl Cells {
             self.add_rest(position, key(row), values[row]);
         }
         taken
+    }
+
+    /// Has a group's cell brought into the cache.
+    #[inline(always)]
+    pub fn prefetch(&self, position: usize) {
+        let cell = &self.cells[position];
+        // It may lie across two lines.
+        prefetch(&cell[0]);
+        prefetch(&cell[3]);
     }
 
     /// Adds the values of rows to the groups at these positions; a null only counts as one.

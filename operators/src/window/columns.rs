@@ -14,6 +14,7 @@ use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
 use crate::pages::zeros;
+use crate::prefetch::prefetch;
 
 /// The aggregates of a window that cells can answer.
 pub(super) struct CellPlan {
@@ -35,6 +36,9 @@ pub(super) struct CellColumns {
 
 /// This many groups stay in the cache without help.
 const CACHED: usize = 1 << 14;
+
+/// Others are brought there so many at a time, while rows are added to those before.
+const TOGETHER: usize = 128;
 
 impl CellPlan {
     /// The plan for these aggregates; `None` where they need more than cells.
@@ -60,13 +64,16 @@ impl CellPlan {
     }
 }
 
-/// Has the cells of groups brought into the cache, many at a time: what is added to one takes so
-/// long that the next would not be asked for before.
+/// Has the counts and cells of groups brought into the cache, where there are too many to stay there:
+/// what is done with one takes so long that the next would not be asked for before.
 #[inline(never)]
-fn fetch(cells: &Cells, groups: &[usize]) {
-    let group = |position: &usize| Group { position: *position, key: 0, rows: 0 };
-    let greatest = groups.iter().map(|position| cells.greatest(group(position)));
-    std::hint::black_box(greatest.fold(0, |all, x| all ^ x.unwrap_or(0.0).to_bits()));
+fn fetch(cells: &Cells, counts: &[i64], groups: impl Iterator<Item = usize>) {
+    if counts.len() > CACHED {
+        groups.for_each(|group| {
+            prefetch(&counts[group]);
+            cells.prefetch(group);
+        });
+    }
 }
 
 impl CellColumns {
@@ -110,19 +117,24 @@ impl CellColumns {
     /// Adds rows, each to its group.
     pub fn update(&mut self, rows: &Evaluated, groups: &[usize]) {
         let Self { plan, columns, counts } = self;
-        let key = |row: usize| groups[row] as i64;
         let mut is_counted = false;
         for (cells, input) in columns.iter_mut().zip(&plan.inputs) {
-            if counts.len() > CACHED {
-                fetch(cells, groups);
-            }
             let values = rows.values[*input].as_primitive::<Float64Type>();
-            let groups = groups.iter().copied();
-            if is_counted || values.null_count() > 0 {
-                cells.update(groups, key, values);
-            } else {
-                cells.add_counted(counts, groups, key, values.values());
-                is_counted = true;
+            let is_first = !is_counted && values.null_count() == 0;
+            is_counted |= is_first;
+            let together = if counts.len() > CACHED { TOGETHER } else { groups.len().max(1) };
+            fetch(cells, counts, groups.iter().copied().take(together));
+            for (n, part) in groups.chunks(together).enumerate() {
+                let next = groups.iter().copied().skip((n + 1) * together).take(together);
+                fetch(cells, counts, next);
+                let values = values.slice(n * together, part.len());
+                let key = |row: usize| part[row] as i64;
+                let part = part.iter().copied();
+                if is_first {
+                    cells.add_counted(counts, part, key, values.values());
+                } else {
+                    cells.update(part, key, &values);
+                }
             }
         }
         if !is_counted {
@@ -225,12 +237,15 @@ impl CellColumns {
     }
 
     /// Groups that are called after their positions.
-    pub fn groups(&self, positions: impl Iterator<Item = u32>) -> Vec<Group> {
+    pub fn groups(&self, positions: impl Iterator<Item = u32> + Clone) -> Vec<Group> {
         let group = |position: u32| Group {
             position: position as usize,
             key: i64::from(position),
             rows: self.counts[position as usize],
         };
+        for cells in &self.columns {
+            fetch(cells, &self.counts, positions.clone().map(|position| position as usize));
+        }
         positions.map(group).collect()
     }
 

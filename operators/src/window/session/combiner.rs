@@ -191,7 +191,7 @@ impl Combiner {
         for (slot, known) in self.known.iter_mut().enumerate() {
             if known.sent_end < self.watermark && known.sent_end != Known::NOTHING.sent_end {
                 *known = Known::NOTHING;
-                self.keys.forget(slot as Slot);
+                self.keys.forget(&[slot as Slot]);
             }
         }
     }

@@ -91,14 +91,14 @@ impl Keys {
         Ok(())
     }
 
-    /// Lets go of a key; its slot may become another's.
-    pub fn forget(&mut self, slot: Slot) {
+    /// Lets go of keys; their slots may become others'.
+    pub fn forget(&mut self, slots: &[Slot]) {
         match &mut self.index {
             Index::Single => return,
-            Index::Words(words) => words.forget(slot),
-            Index::Rows(rows) => rows.forget(slot),
+            Index::Words(words) => words.forget(slots),
+            Index::Rows(rows) => slots.iter().for_each(|slot| rows.forget(*slot)),
         }
-        self.slots.free.push(slot);
+        self.slots.free.extend(slots);
     }
 
     /// The columns of keys by their slots.
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!((&one, known), (&two, keys.slots()), "known keys keep their slots");
         one.sort_unstable();
         one.dedup();
-        one.iter().for_each(|slot| keys.forget(*slot));
+        keys.forget(&one);
         keys.find(std::slice::from_ref(&second), second.len(), &mut two).unwrap();
         assert_eq!(&keys.columns(two.iter().copied()).unwrap()[0], &second);
         assert_eq!(keys.slots(), known, "slots of forgotten keys are given out again");
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(taken.len(), known.len(), "each key has a slot of its own");
             let odd: Vec<_> = round.iter().filter(|word| **word % 2 != 0).collect();
             for word in odd {
-                keys.forget(known.remove(word).unwrap());
+                keys.forget(&[known.remove(word).unwrap()]);
             }
         }
         let slots: Vec<_> = known.values().copied().collect();

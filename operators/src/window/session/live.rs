@@ -113,7 +113,7 @@ impl Cells {
     }
 
     /// The results of groups.
-    pub fn results(&self, groups: impl Iterator<Item = u32>) -> Vec<ArrayRef> {
+    pub fn results(&self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
         self.columns.results(&self.columns.groups(groups))
     }
 

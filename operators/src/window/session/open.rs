@@ -10,6 +10,7 @@ use tidemill_core::time::END_OF_TIME;
 use super::keys::Slot;
 use super::resting::{NONE, States};
 use super::timers::Timers;
+use crate::prefetch::prefetch;
 
 /// So many keys are looked at together.
 pub(super) const TOGETHER: usize = 128;
@@ -34,6 +35,7 @@ pub(super) struct Session {
 }
 
 /// A session that was taken out.
+#[derive(Clone, Copy)]
 pub(super) struct Due {
     pub slot: Slot,
     pub start: EventTime,
@@ -100,21 +102,19 @@ impl Open {
         }
     }
 
-    /// Has the sessions of keys brought into the cache. One after the other would be waited for: what is
-    /// done with one depends on what it is.
+    /// Has the sessions of keys brought into the cache, some time before they are needed. One after the
+    /// other would be waited for: what is done with one depends on what it is.
     #[inline(always)]
     pub fn fetch(&self, slots: &[Slot]) {
         if self.newest.len() > CACHED {
-            let ends = slots.iter().map(|slot| self.newest[*slot as usize].end);
-            std::hint::black_box(ends.fold(0, |all, end| all ^ end));
+            slots.iter().for_each(|slot| prefetch(&self.newest[*slot as usize]));
         }
     }
 
-    /// The same for the sessions before those.
+    /// The same for the sessions before those, which those know.
     fn fetch_older(&self, slots: &[Slot]) {
         let older = |slot: &Slot| self.older.get(self.newest[*slot as usize].older as usize);
-        let ends = slots.iter().map(|slot| older(slot).map_or(0, |session| session.end));
-        std::hint::black_box(ends.fold(0, |all, end| all ^ end));
+        slots.iter().filter_map(older).for_each(prefetch);
     }
 
     /// Joins rows between these bounds to the sessions of their key that they touch, or begins one.
@@ -294,10 +294,11 @@ impl Open {
         {
             done = Some(bucket);
             let mut kept = Vec::new();
+            self.fetch(&slots[slots.len().saturating_sub(TOGETHER)..]);
             while due.len() < most && !slots.is_empty() {
                 let from = slots.len().saturating_sub(TOGETHER);
-                self.fetch(&slots[from..]);
                 self.fetch_older(&slots[from..]);
+                self.fetch(&slots[from.saturating_sub(TOGETHER)..from]);
                 for slot in slots.drain(from..) {
                     // The key has another timer, or it is another key. If it only looks as if this were
                     // its timer, it is looked at once more.

@@ -29,10 +29,12 @@ pub(super) struct Gain {
 }
 
 impl Gain {
-    /// Rows that are looked at before a verdict. While keys are new, runs are shorter than later.
-    const PROBE_ROWS: usize = 1 << 18;
-    /// Fewer rows than so many in a run are too few: a run costs about as much as these.
-    const ROWS_PER_RUN_MIN: usize = 3;
+    /// Rows that are looked at before a verdict, at least: they cost several times what they do when
+    /// they pass, where that is what they should.
+    const PROBE_ROWS: usize = 1 << 16;
+    /// Fewer rows than so many in a run are too few: a run costs about as much as these. While keys are
+    /// new, runs are shorter than later.
+    const ROWS_PER_RUN_MIN: usize = 4;
     /// Rows that pass after a bad verdict, and twice as many after each that follows.
     const PASSING_ROWS: usize = 1 << 22;
     const DOUBLINGS_MAX: u32 = 4;

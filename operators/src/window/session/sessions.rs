@@ -29,8 +29,8 @@ use crate::window::emit;
 use crate::window::plan::{Evaluated, Plan};
 use crate::window::table::{Partial, Results, Scratch};
 
-/// Most sessions that fire in one go, nearly.
-const FIRING_MAX: usize = 65_536;
+/// Most sessions that fire in one go, nearly: what belongs to them stays in the cache meanwhile.
+const FIRING_MAX: usize = 4096;
 
 /// Rows of a batch of a full snapshot.
 const SNAPSHOT_ROWS: usize = 1 << 18;
@@ -63,8 +63,10 @@ fn assign(
     mut bounds: impl Iterator<Item = (EventTime, EventTime)>,
     groups: &mut Scratch,
 ) {
-    for slots in slots.chunks(TOGETHER) {
-        open.fetch(slots);
+    let mut chunks = slots.chunks(TOGETHER).peekable();
+    chunks.peek().into_iter().for_each(|first| open.fetch(first));
+    while let Some(slots) = chunks.next() {
+        chunks.peek().into_iter().for_each(|next| open.fetch(next));
         groups.extend(slots.iter().zip(&mut bounds).map(|(slot, (start, end))| {
             let session = open.join(*slot, start, end, |into, from| {
                 live.join(into, from);
@@ -73,6 +75,13 @@ fn assign(
             live.group(session, *slot)
         }));
     }
+}
+
+/// Sessions by their ends. Ends are sorted with numbers behind them, which is less to be moved about.
+fn in_order(due: &[Due]) -> Vec<Due> {
+    let mut order: Vec<_> = due.iter().zip(0_u32..).map(|(due, n)| (due.end, n)).collect();
+    order.sort_unstable_by_key(|(end, _)| *end);
+    order.into_iter().map(|(_, n)| due[n as usize]).collect()
 }
 
 impl Sessions {
@@ -221,11 +230,11 @@ impl Sessions {
             self.seal()?;
         }
         let mut emptied = Vec::new();
-        let mut due = self.open.take_due(watermark, FIRING_MAX, &mut emptied);
+        let due = self.open.take_due(watermark, FIRING_MAX, &mut emptied);
         if due.is_empty() {
             return Ok(Progress::Done);
         }
-        due.sort_unstable_by_key(|due| (due.end, due.start, due.slot));
+        let mut due = in_order(&due);
         let values = self.results(&mut due)?;
         let keys = self.keys.columns(due.iter().map(|due| due.slot))?;
         self.forget(&due, &emptied);
@@ -274,7 +283,7 @@ impl Sessions {
         if let Live::Cells(cells) = &mut self.live {
             taken.iter().filter(|due| due.live != NONE).for_each(|due| cells.clear(due.live));
         }
-        emptied.iter().for_each(|slot| self.keys.forget(*slot));
+        self.keys.forget(emptied);
     }
 
     /// Takes back rows of a checkpoint whose owner had come to this watermark.

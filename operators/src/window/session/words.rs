@@ -147,21 +147,25 @@ impl Words {
         }
     }
 
-    /// Lets go of a key.
-    pub fn forget(&mut self, slot: Slot) {
-        if self.null == Some(slot) {
-            self.null = None;
-            return;
-        }
-        self.known -= 1;
-        let word = self.words[slot as usize];
-        match &mut self.index {
-            Index::Dense { first, slots } => slots[word.wrapping_sub(*first) as usize] = NONE,
-            Index::Hashed { hasher, table, .. } => {
+    /// Lets go of keys.
+    pub fn forget(&mut self, slots: &[Slot]) {
+        let Self { index, null, words, .. } = self;
+        let is_null = |slot: &Slot| *null == Some(*slot);
+        let words = slots.iter().filter(|slot| !is_null(slot)).map(|slot| words[*slot as usize]);
+        match index {
+            Index::Dense { first, slots } => words.for_each(|word| {
+                self.known -= 1;
+                slots[word.wrapping_sub(*first) as usize] = NONE;
+            }),
+            Index::Hashed { hasher, table, .. } => words.for_each(|word| {
+                self.known -= 1;
                 if let Ok(known) = table.find_entry(hasher.hash_one(word), |(w, _)| *w == word) {
                     known.remove();
                 }
-            }
+            }),
+        }
+        if slots.iter().any(is_null) {
+            self.null = None;
         }
     }
 
