@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, TimestampMicrosecondType};
 use arrow::array::{Float64Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
-use tidemill_core::table::Options;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use tidemill_core::table::{Options, TableSpec};
 use tidemill_core::{EventTime, Result};
 use tidemill_generator::workload::{Keys, tumbling_rows, tumbling_rows_by_text};
 
@@ -42,6 +42,28 @@ fn with_watermarks(batches: Vec<RecordBatch>) -> Steps {
 /// How many rows these are.
 pub fn count(steps: &Steps) -> usize {
     steps.iter().map(|(batch, _)| batch.num_rows()).sum()
+}
+
+/// The bids among so many of Nexmark's events, with the columns that its first query passes on.
+pub fn bids(events: usize) -> TableSpec {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let columns = [
+        ("auction", DataType::Int64),
+        ("bidder", DataType::Int64),
+        ("price", DataType::Int64),
+        ("dateTime", time),
+        ("extra", DataType::Utf8View),
+    ];
+    let columns = columns.map(|(name, data_type)| Field::new(name, data_type, true));
+    let events = events.to_string();
+    TableSpec {
+        name: "bids".to_owned(),
+        schema: Arc::new(Schema::new(columns.to_vec())),
+        metadata: Vec::new(),
+        primary_key: Vec::new(),
+        partitioned_by: Vec::new(),
+        options: Options::from_iter([("nexmark.table", "bid"), ("events.num", events.as_str())]),
+    }
 }
 
 /// The rows as records of a format, one payload each, with their columns. Values are rounded to

@@ -3,18 +3,21 @@
 //! Invariant: only what [`counted_region`] encloses is counted, and making the input is not in it.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use tidemill_core::key::hash_rows;
 use tidemill_core::operator::{Barrier, KeyedFactory, Operator, StateFragment};
-use tidemill_core::table::Options;
-use tidemill_core::testing::{Collected, advance};
-use tidemill_core::time::END_OF_TIME;
+use tidemill_core::source::Read;
+use tidemill_core::table::{ConnectorFactory, Options};
+use tidemill_core::testing::{Collected, advance, reader_context};
+use tidemill_core::time::{END_OF_TIME, VirtualClock};
 use tidemill_core::watermark::{SplitWatermark, WatermarkStrategy};
 use tidemill_core::window::{AlignedWindow, WindowSpec};
 use tidemill_core::{Batch, Error, Result};
+use tidemill_generator::NexmarkFactory;
 use tidemill_generator::workload::Keys;
 use tidemill_operators::WindowAggregate;
 
@@ -51,6 +54,7 @@ pub struct Kernel {
 
 /// All kernels, in the order of the data path.
 pub const KERNELS: &[Kernel] = &[
+    Kernel { name: "nexmark, an event", prepare: nexmark },
     Kernel { name: "decode json", prepare: || decode("json") },
     Kernel { name: "decode csv", prepare: || decode("csv") },
     Kernel { name: "watermark observe", prepare: observe },
@@ -104,6 +108,21 @@ pub fn named(name: &str) -> Result<&'static Kernel> {
 pub fn counted_region(work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
     // Something is left to do after the work, so that it is called and not jumped to.
     black_box(work())
+}
+
+/// Nexmark's events, of which its first query passes on the bids.
+fn nexmark() -> Result<Prepared> {
+    let source = NexmarkFactory.source(&input::bids(FEW))?;
+    let split = source.splits()?.remove(0);
+    let clock = Arc::new(VirtualClock::default());
+    let mut reader = source.open(&split, None, &reader_context(clock))?;
+    let work = move || {
+        while let Read::Batch(rows) = reader.read(8_192)? {
+            black_box(rows);
+        }
+        Ok(())
+    };
+    Ok(Prepared { elements: FEW, work: Box::new(work) })
 }
 
 fn decode(format: &'static str) -> Result<Prepared> {
