@@ -34,6 +34,24 @@ pub struct WindowResult {
     pub avg: f64,
 }
 
+impl WindowResult {
+    /// Over all of it that is exact.
+    #[inline]
+    fn hash(&self) -> u64 {
+        // Independent products, so that a processor can do them all at once.
+        let parts = [
+            self.window_start as u64,
+            self.window_end as u64,
+            self.key,
+            self.count as u64,
+            self.min.to_bits(),
+            self.max.to_bits(),
+        ];
+        let parts = parts.into_iter().zip(FACTORS);
+        mix(parts.fold(0, |sum: u64, (part, by)| sum.wrapping_add(part.wrapping_mul(by))))
+    }
+}
+
 /// A set of results, as a few numbers. The default is that of no results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Checksum {
@@ -51,23 +69,22 @@ impl Checksum {
     /// Adds a result.
     #[inline]
     pub fn add(&mut self, result: &WindowResult) {
-        // Independent products, so that a processor can do them all at once.
-        let parts = [
-            result.window_start as u64,
-            result.window_end as u64,
-            result.key,
-            result.count as u64,
-            result.min.to_bits(),
-            result.max.to_bits(),
-        ];
-        let parts = parts.into_iter().zip(FACTORS);
-        let hash =
-            mix(parts.fold(0, |sum: u64, (part, by)| sum.wrapping_add(part.wrapping_mul(by))));
+        let hash = result.hash();
         let weight = 0.5 + (hash >> 11) as f64 / (1u64 << 53) as f64;
         self.results += 1;
         self.exact = self.exact.wrapping_add(hash);
         self.sums += weight * result.sum;
         self.means += weight * result.avg;
+    }
+
+    /// Adds a result of which rows alone are counted: as [`Self::add`] does, but for the zeros.
+    #[inline]
+    pub fn add_count(&mut self, window: [i64; 2], key: u64, count: i64) {
+        let [window_start, window_end] = window;
+        let result =
+            WindowResult { window_start, window_end, key, count, ..WindowResult::default() };
+        self.results += 1;
+        self.exact = self.exact.wrapping_add(result.hash());
     }
 
     /// Adds all results that `other` is made of.
@@ -147,6 +164,15 @@ mod tests {
         let mut checksum = Checksum::default();
         results.iter().for_each(|result| checksum.add(result));
         checksum
+    }
+
+    #[test]
+    fn a_count_alone_adds_up_to_the_same_as_with_zeros() {
+        let zeros = WindowResult { sum: 0.0, min: 0.0, max: 0.0, avg: 0.0, ..result(7, 0.0) };
+        let (mut counted, mut added) = (of(&[result(1, 4.0)]), of(&[result(1, 4.0)]));
+        counted.add_count([5, 10], 7, 3);
+        added.add(&zeros);
+        assert_eq!(counted, added);
     }
 
     #[test]
