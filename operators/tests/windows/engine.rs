@@ -29,7 +29,7 @@ pub struct Layout {
 }
 
 /// After so many rows that do not go together a combiner of sessions lets others pass.
-const PASSING_AFTER: i64 = 1 << 16;
+const PASSING_AFTER: i64 = 1 << 17;
 
 enum Message {
     Rows(RecordBatch),

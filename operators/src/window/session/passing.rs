@@ -31,7 +31,7 @@ pub(super) struct Gain {
 impl Gain {
     /// Rows that are looked at before a verdict, at least: they cost several times what they do when
     /// they pass, where that is what they should.
-    const PROBE_ROWS: usize = 1 << 16;
+    const PROBE_ROWS: usize = 1 << 17;
     /// Fewer rows than so many in a run are too few: a run costs about as much as these. While keys are
     /// new, runs are shorter than later.
     const ROWS_PER_RUN_MIN: usize = 4;
