@@ -130,8 +130,8 @@ pub(super) trait Group: Copy + Send + Sync + 'static {
     /// Adds the rows of another.
     fn merge(&mut self, other: &Self);
 
-    /// Its aggregates; whose they are is for the caller to say.
-    fn result(&self) -> WindowResult;
+    /// Adds its aggregates to a checksum, as the result of a key in a window.
+    fn add_to(&self, checksum: &mut Checksum, window: [i64; 2], key: u64);
 }
 
 /// Count, sum, minimum and maximum.
@@ -141,6 +141,15 @@ pub(super) struct Totals {
     sum: f64,
     min: f64,
     max: f64,
+}
+
+impl Totals {
+    /// Its aggregates; whose they are is for the caller to say.
+    #[inline]
+    pub fn result(&self) -> WindowResult {
+        let Self { count, sum, min, max } = *self;
+        WindowResult { count, sum, min, max, avg: sum / count as f64, ..WindowResult::default() }
+    }
 }
 
 impl Group for Totals {
@@ -163,9 +172,8 @@ impl Group for Totals {
     }
 
     #[inline]
-    fn result(&self) -> WindowResult {
-        let Self { count, sum, min, max } = *self;
-        WindowResult { count, sum, min, max, avg: sum / count as f64, ..WindowResult::default() }
+    fn add_to(&self, checksum: &mut Checksum, [window_start, window_end]: [i64; 2], key: u64) {
+        checksum.add(&WindowResult { window_start, window_end, key, ..self.result() });
     }
 }
 
@@ -187,8 +195,8 @@ impl Group for Count {
     }
 
     #[inline]
-    fn result(&self) -> WindowResult {
-        WindowResult { count: self.0, ..WindowResult::default() }
+    fn add_to(&self, checksum: &mut Checksum, window: [i64; 2], key: u64) {
+        checksum.add_count(window, key, self.0);
     }
 }
 
@@ -271,8 +279,7 @@ impl<K: GroupKey, G: Group> SliceTable for RowTable<K, G> {
 
     fn results(self, start: i64, end: i64, into: &mut Checksum) -> Result<()> {
         for (key, group) in &self.groups {
-            let key = K::code(key.get());
-            into.add(&WindowResult { window_start: start, window_end: end, key, ..group.result() });
+            group.add_to(into, [start, end], K::code(key.get()));
         }
         Ok(())
     }

@@ -7,6 +7,9 @@ unnoticed.
 import numpy as np
 
 
+FACTOR = np.uint64(0xBF7158809CF4F3C7)
+
+
 def mix(x):
     """The finalizer of SplitMix64 (Steele, Lea, Flood 2014), with its increment; over arrays of 64-bit numbers."""
     return finish(x + np.uint64(0x9E3779B97F4A7C15))
@@ -34,7 +37,8 @@ def checksum(exact, total=None, mean=None):
     hashes = np.zeros(len(exact[0]), np.uint64)
     for column in exact:
         for part in parts(np.asarray(column)):
-            hashes = mix(hashes ^ part)
+            hashes = hashes * FACTOR + part
+    hashes = mix(hashes)
     weights = 0.5 + (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53
     return {
         "results": len(hashes),

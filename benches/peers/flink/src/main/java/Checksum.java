@@ -14,16 +14,22 @@ final class Checksum {
   private double sums;
   private double means;
 
-  /** The hash of a result's parts, of which the earlier ones have the hash {@code before}; 0 before the first. */
+  /** What stands for a result's parts, where {@code before} stands for the earlier ones; 0 before the first. */
   static long mix(long before, long part) {
-    long x = (before ^ part) + 0x9e3779b97f4a7c15L;
+    return before * 0xbf7158809cf4f3c7L + part;
+  }
+
+  /** The finalizer of SplitMix64 (Steele, Lea, Flood 2014), with its increment. */
+  private static long finish(long x) {
+    x += 0x9e3779b97f4a7c15L;
     x = (x ^ (x >>> 30)) * 0xbf58476d1ce4e5b9L;
     x = (x ^ (x >>> 27)) * 0x94d049bb133111ebL;
     return x ^ (x >>> 31);
   }
 
-  /** Adds a result: the hash of all that is exact, and what is not. */
-  void add(long hash, double sum, double mean) {
+  /** Adds a result: what stands for all that is exact, and what is not. */
+  void add(long parts, double sum, double mean) {
+    long hash = finish(parts);
     double weight = 0.5 + (hash >>> 11) * 0x1p-53;
     results++;
     exact += hash;
