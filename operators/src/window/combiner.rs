@@ -16,7 +16,7 @@ use super::emit;
 use super::parcel;
 use super::place::{Placed, place};
 use super::plan::{BOUNDS, Plan};
-use super::table::{Handover, Partial, Table};
+use super::table::{Handover, Leaving, Partial, Table};
 use crate::stateless::stateless;
 
 /// A combiner that holds more bytes than this sends what it has.
@@ -133,11 +133,13 @@ impl Combiner {
             }
             any = true;
             let slice = Slice { end: slice_end, first_window_end };
-            match table.remove().into_cells() {
-                Ok(cells) => parcel::hand_over(slice, cells, self.shards, out),
-                Err(table) => {
-                    self.gain.combined(table.rows(), table.len());
-                    batches.push(slice_batch(&self.plan, slice, table.into_partial()?)?);
+            let table = table.remove();
+            let rows = table.rows();
+            match table.leave()? {
+                Leaving::Cells(cells) => parcel::hand_over(slice, cells, self.shards, out),
+                Leaving::Columns(partial) => {
+                    self.gain.combined(rows, partial.rows);
+                    batches.push(slice_batch(&self.plan, slice, partial)?);
                 }
             }
         }

@@ -49,6 +49,14 @@ pub(super) struct Partial {
     pub states: Vec<ArrayRef>,
 }
 
+/// What goes to the owners of its groups.
+pub(super) enum Leaving {
+    /// The table, from which they take theirs.
+    Cells(CellTable),
+    /// Columns, in which each row goes to its owner.
+    Columns(Partial),
+}
+
 /// A table that does not change any more.
 #[derive(Clone)]
 pub(super) enum Resting {
@@ -86,14 +94,6 @@ impl Table {
             _ => Form::General(GeneralTable::new(plan)?),
         };
         Ok(Self { form, rows: 0 })
-    }
-
-    /// How many groups there are.
-    pub fn len(&self) -> usize {
-        match &self.form {
-            Form::General(table) => table.len,
-            Form::Cells(table) => table.len(),
-        }
     }
 
     /// How many rows, or rows of partial aggregates, went in.
@@ -142,12 +142,12 @@ impl Table {
         }
     }
 
-    /// The cells that it is made of; itself where it is not.
-    pub fn into_cells(self) -> std::result::Result<CellTable, Self> {
-        match self.form {
-            Form::Cells(table) => Ok(table),
-            form => Err(Self { form, ..self }),
-        }
+    /// Lets its groups go to where they are owned.
+    pub fn leave(self) -> Result<Leaving> {
+        Ok(match self.form {
+            Form::Cells(table) => Leaving::Cells(table),
+            Form::General(table) => Leaving::Columns(table.into_partial()?),
+        })
     }
 
     /// The table in a form that takes these keys.
