@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use arrow::array::RecordBatch;
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

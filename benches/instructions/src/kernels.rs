@@ -16,7 +16,7 @@ use tidemill_core::testing::{Collected, advance, reader_context};
 use tidemill_core::time::{END_OF_TIME, VirtualClock};
 use tidemill_core::watermark::{SplitWatermark, WatermarkStrategy};
 use tidemill_core::window::{AlignedWindow, WindowSpec};
-use tidemill_core::{Batch, Error, Result};
+use tidemill_core::{Error, Result};
 use tidemill_generator::NexmarkFactory;
 use tidemill_generator::workload::Keys;
 use tidemill_operators::WindowAggregate;
