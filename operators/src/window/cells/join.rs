@@ -1,0 +1,125 @@
+//! How a table takes the groups of others: as columns, from their own places, or those of one owner. On the
+//! data path behind the exchange, and where windows are put together.
+//!
+//! Invariant: where two tables are dense, all groups move by the same distance, and no key is looked up but the
+//! outermost.
+
+use arrow::array::cast::AsArray;
+use arrow::array::types::Int64Type;
+use tidemill_core::Result;
+use tidemill_core::key::{hash_integer, key_group, owner};
+
+use super::{CellTable, Index, Range, SMALL};
+use crate::window::table::Partial;
+
+/// Positions for a group, at most, in a table that holds one owner's groups of a table that is dense: as
+/// many as it has there, and those of the other owners between them.
+const SHARED_SPREAD: usize = 8;
+
+impl CellTable {
+    /// Takes partial aggregates, `total` rows of them with those that went in before.
+    pub fn merge(
+        &mut self,
+        partial: &Partial,
+        total: usize,
+        expected: &mut Option<Range>,
+    ) -> Result<()> {
+        let keys = partial.keys[0].as_primitive::<Int64Type>().values();
+        if self.cells.counts.is_empty() {
+            self.begin(keys[0], keys.len(), *expected);
+        }
+        let states = self.cells.states_of_calls(&partial.states);
+        let rows = self.cells.rows(&states, keys.len());
+        for (key, rows) in keys.iter().zip(&rows) {
+            let position = self.position(*key);
+            self.cells.counts[position] += rows;
+        }
+        // Only now that all keys have one do positions stay.
+        let positions: Vec<usize> = keys.iter().map(|key| self.position(*key)).collect();
+        self.cells.merge_cells(&states, &rows, &positions, |row| keys[row])?;
+        self.look_for_density();
+        self.tell(total, expected);
+        Ok(())
+    }
+
+    /// The positions of the groups by the shard that owns them.
+    pub fn positions_by_owner(&self, shards: usize) -> Vec<Vec<u32>> {
+        let share = self.cells.counts.len() / shards + SMALL;
+        // The last one gets what has no rows: whether there are any cannot be predicted.
+        let mut by_owner: Vec<_> = (0..=shards).map(|_| Vec::with_capacity(share)).collect();
+        for (position, rows) in self.cells.counts.iter().enumerate() {
+            let owner = owner(key_group(hash_integer(self.key(position))), shards);
+            by_owner[if *rows > 0 { owner } else { shards }].push(position as u32);
+        }
+        by_owner.truncate(shards);
+        by_owner
+    }
+
+    /// Takes groups of another table: those at these positions, in ascending order; `total` with those
+    /// that went in before.
+    pub fn take_in(
+        &mut self,
+        other: &Self,
+        positions: &[u32],
+        total: usize,
+        expected: &mut Option<Range>,
+    ) {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return };
+        let key = |position: usize| other.key(position);
+        let from = positions.iter().map(|position| *position as usize);
+        if self.cells.counts.is_empty() {
+            self.begin_beside(other, positions, *expected);
+        }
+        if let Index::Dense { first: others } = other.index {
+            // Where the outermost keys have a position, all between them have.
+            self.position(key(*first as usize));
+            self.position(key(*last as usize));
+            if let Index::Dense { first: own } = self.index {
+                let offset = others.wrapping_sub(own) as usize;
+                let moves = from.map(|from| (from, from.wrapping_add(offset)));
+                self.cells.take_in(&other.cells, moves, key);
+                return self.tell(total, expected);
+            }
+        }
+        // Only when all keys have one do positions stay.
+        from.clone().for_each(|from| _ = self.position(key(from)));
+        let moves: Vec<_> = from.map(|from| (from, self.position(key(from)))).collect();
+        self.cells.take_in(&other.cells, moves.iter().copied(), key);
+        self.look_for_density();
+        self.tell(total, expected);
+    }
+
+    /// Takes all groups of another table; `total` with those that went in before.
+    pub fn take_in_all(&mut self, other: &Self, total: usize, expected: &mut Option<Range>) {
+        if self.cells.counts.is_empty() {
+            *self = other.clone();
+            return self.tell(total, expected);
+        }
+        if let (Index::Dense { first: own }, Index::Dense { first: others }) =
+            (&self.index, &other.index)
+        {
+            let offset = others.wrapping_sub(*own) as usize;
+            let end = offset.checked_add(other.cells.counts.len());
+            if end.is_some_and(|end| end <= self.cells.counts.len()) {
+                self.cells.take_in_run(&other.cells, offset, |position| other.key(position));
+                return self.tell(total, expected);
+            }
+        }
+        let positions: Vec<u32> =
+            other.groups().iter().map(|group| group.position as u32).collect();
+        self.take_in(other, &positions, total, expected);
+    }
+
+    /// Positions where another table has them, if its groups at these positions fill them well enough.
+    fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<Range>) {
+        match other.index {
+            Index::Dense { first }
+                if other.cells.counts.len() <= SHARED_SPREAD * positions.len() =>
+            {
+                self.index = Index::Dense { first };
+                self.cells.resize(other.cells.counts.len());
+            }
+            _ => self.begin(other.key(positions[0] as usize), positions.len(), expected),
+        }
+    }
+}
