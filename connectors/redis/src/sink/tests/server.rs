@@ -38,6 +38,19 @@ pub fn prefix() -> String {
     format!("test-{:016x}", rand::random::<u64>())
 }
 
+/// A port that nobody listens at, nor at the one 10 000 above it, where a node of a cluster listens to the
+/// others.
+fn free_port() -> u16 {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    loop {
+        let any = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = any.local_addr().unwrap().port();
+        if port.checked_add(10_000).is_some_and(is_free) {
+            return port;
+        }
+    }
+}
+
 /// A server of one's own.
 pub struct Server {
     folder: TempDir,
@@ -49,7 +62,7 @@ pub struct Server {
 impl Server {
     /// A server with these options of its command line. It keeps nothing unless they say so.
     pub fn start(options: &[&str]) -> Self {
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let mut server =
             Self { folder: tempfile::tempdir().unwrap(), port, options, process: None };
