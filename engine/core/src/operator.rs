@@ -1,7 +1,7 @@
 //! What an operator must do, and in which order it is called.
 //!
 //! ```text
-//! restore* ─▶ ( process* ─▶ watermark* ─▶ barrier )*
+//! restore* ─▶ ( (process | receive)* ─▶ watermark* ─▶ barrier )*
 //! ```
 //!
 //! One shard's thread calls all methods of an operator; none may block. Whatever an operator
