@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{BEGINNING, END_OF_TIME, EventTime, TimeRange};
 
-/// Rows that are judged together by their least and greatest time; of those behind them, one in many needs
-/// a look at each row. Measured: fewer cost more for each row, more fail more often.
-const GROUP: usize = 32;
+/// Rows that are judged together by their least and greatest time. Measured: fewer cost more for each row,
+/// of more it fails more often, and costs another look at them.
+const GROUP: usize = 128;
+
+/// Where that fails for so few, each row is looked at.
+const FEW: usize = 16;
 
 /// How a source's watermark follows its event times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,21 +87,17 @@ impl SplitWatermark {
     }
 
     /// The range of the times, and whether none of them is behind the watermark that the rows before it have
-    /// raised: in one pass, group by group. Where the least of a group is not behind what its greatest
-    /// raises the watermark to, none of the group is behind.
+    /// raised: in one pass, group by group.
     fn scan(&self, times: &[EventTime], bound: i64) -> (TimeRange, bool) {
         let mut newest = self.newest.unwrap_or(BEGINNING);
-        let (mut range, mut on_time) = (TimeRange::EMPTY, true);
+        let (mut all, mut on_time) = (TimeRange::EMPTY, true);
         for group in times.chunks(GROUP) {
-            let TimeRange { min, max } = TimeRange::EMPTY.with(group);
-            let raised = newest.max(max);
-            if min < raised.saturating_sub(bound) {
-                on_time = on_time && all_on_time(group, newest, bound);
-            }
-            newest = raised;
-            range = TimeRange { min: range.min.min(min), max: range.max.max(max) };
+            let range = TimeRange::EMPTY.with(group);
+            on_time = on_time && all_on_time(group, range, newest, bound);
+            newest = newest.max(range.max);
+            all = all.and(range);
         }
-        (range, on_time)
+        (all, on_time)
     }
 
     /// Row by row: some row is behind the watermark, or suspiciously far ahead.
@@ -140,8 +139,23 @@ impl SplitWatermark {
 }
 
 /// Whether no row is behind the watermark that the rows before it raise, `newest` being the largest time
-/// before them.
-fn all_on_time(times: &[EventTime], mut newest: EventTime, bound: i64) -> bool {
+/// before them, and `range` their own. Where the least is not behind what the greatest raises the watermark
+/// to, none is; else each half may tell.
+fn all_on_time(times: &[EventTime], range: TimeRange, newest: EventTime, bound: i64) -> bool {
+    if range.min >= newest.max(range.max).saturating_sub(bound) {
+        return true;
+    }
+    if times.len() <= FEW {
+        return each_on_time(times, newest, bound);
+    }
+    let (earlier, later) = times.split_at(times.len() / 2);
+    let [first, second] = [earlier, later].map(|half| TimeRange::EMPTY.with(half));
+    all_on_time(earlier, first, newest, bound)
+        && all_on_time(later, second, newest.max(first.max), bound)
+}
+
+/// The same, row by row.
+fn each_on_time(times: &[EventTime], mut newest: EventTime, bound: i64) -> bool {
     let mut behind = false;
     for time in times {
         behind |= *time < newest.saturating_sub(bound);
@@ -292,9 +306,9 @@ mod tests {
                 1 if absurd => None,
                 _ => Some(row / 4 - below(spread)),
             };
-            let times: Vec<_> = (0..300).map(|row| time(row, &mut below)).collect();
+            let times: Vec<_> = (0..600).map(|row| time(row, &mut below)).collect();
             let expected = run(&times, 1, 0);
-            for chunk in [2, 31, 32, 33, 64, 100, 300] {
+            for chunk in [2, 15, 16, 17, 33, 100, 127, 128, 129, 600] {
                 assert_eq!(run(&times, chunk, 0), expected, "seed {seed}, chunks of {chunk}");
             }
         }
@@ -302,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_range_of_a_batch_is_that_of_its_times() {
-        for length in [1, 3, 4, 5, 32, 70] {
+        for length in [1, 3, 4, 5, 32, 70, 300] {
             let times: Vec<i64> = (0..length).map(|n| (n * 37 % 71) - 20).collect();
             let strategy = WatermarkStrategy::bounded(1000);
             let range = TimeRange::of(&times);

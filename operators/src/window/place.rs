@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
 use arrow::array::{Array, BooleanArray, PrimitiveArray, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use hashbrown::HashTable;
 use tidemill_core::operator::{Fate, Output};
@@ -15,6 +16,7 @@ use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::plan::{Evaluated, Plan};
+use crate::compress::before;
 use crate::reject;
 
 /// So many slices are few.
@@ -33,7 +35,7 @@ pub(super) enum Slices {
     /// All rows lie in one.
     One(Slice),
     /// Which rows lie in each.
-    Few(Vec<(Slice, UInt32Array)>),
+    Few(Vec<(Slice, BooleanArray)>),
     /// One for each row.
     Each(Vec<Slice>),
 }
@@ -110,48 +112,23 @@ fn few_slices(
     if let [end] = *ends {
         return Some(Slices::One(slice(end)));
     }
-    let rows = sorted(times(plan, batch).values(), &ends);
+    let rows = by_end(times(plan, batch).values(), &ends);
     Some(Slices::Few(ends.into_iter().map(slice).zip(rows).collect()))
 }
 
-/// Which rows lie in each of a few slices, all of them in one.
-fn sorted(times: &[EventTime], ends: &[EventTime]) -> Vec<UInt32Array> {
-    match *ends {
-        [first, second] => sorted_into(times, [first, second]),
-        [first, second, third] => sorted_into(times, [first, second, third]),
-        _ => {
-            let mut padded = [EventTime::MAX; FEW];
-            padded[..ends.len()].copy_from_slice(ends);
-            let mut rows = sorted_into(times, padded);
-            rows.truncate(ends.len());
-            rows
-        }
-    }
-}
-
-/// The same for so many slices. Each row's number is written for all slices, and stays for the one
-/// that it lies in: there is nothing to be predicted, and no place to be looked up.
-fn sorted_into<const N: usize>(times: &[EventTime], ends: [EventTime; N]) -> Vec<UInt32Array> {
-    let mut rows: [Vec<u32>; N] = std::array::from_fn(|_| vec![0; times.len()]);
-    // How many rows lie before each end.
-    let mut before = [0; N];
-    {
-        let mut places = rows.each_mut().map(|rows| &mut rows[..times.len()]);
-        for (row, time) in times.iter().enumerate() {
-            let mut earlier = 0;
-            for ((places, before), end) in places.iter_mut().zip(&mut before).zip(&ends) {
-                places[*before - earlier] = row as u32;
-                earlier = *before;
-                *before += usize::from(time < end);
-            }
-        }
-    }
-    let mut earlier = 0;
-    let full = |(mut rows, before): (Vec<u32>, usize)| {
-        rows.truncate(before - std::mem::replace(&mut earlier, before));
-        rows.into()
+/// Which rows lie in each of a few slices, by their ends; none lies behind the last.
+fn by_end(times: &[EventTime], ends: &[EventTime]) -> Vec<BooleanArray> {
+    let mut earlier = BooleanBuffer::new_unset(times.len());
+    let rows = |end: &EventTime| {
+        let until = match Some(end) == ends.last() {
+            true => BooleanBuffer::new_set(times.len()),
+            false => before(times, *end),
+        };
+        let rows = &until & &!&earlier;
+        earlier = until;
+        BooleanArray::new(rows, None)
     };
-    rows.into_iter().zip(before).map(full).collect()
+    ends.iter().map(rows).collect()
 }
 
 /// Judges rows one by one. `place` is given a row's event time and floor. Returns the rows that
@@ -193,7 +170,7 @@ pub(super) fn judge<T>(
         out.account(Fate::Late, late.true_count());
         out.late(filter_record_batch(&batch.rows, &late)?);
     }
-    Ok((rows.filter(&kept.into())?, placed))
+    Ok((rows.filter(&kept.into(), &plan.counted)?, placed))
 }
 
 impl Placed {
@@ -207,7 +184,7 @@ impl Placed {
         match &self.slices {
             Slices::One(slice) => (0..self.rows.rows).for_each(|row| set(row, slice)),
             Slices::Few(parts) => parts.iter().for_each(|(slice, rows)| {
-                rows.values().iter().for_each(|row| set(*row as usize, slice));
+                rows.values().set_indices().for_each(|row| set(row, slice));
             }),
             Slices::Each(slices) => {
                 slices.iter().enumerate().for_each(|(row, slice)| set(row, slice));
@@ -221,8 +198,8 @@ impl Placed {
         let slices = match self.slices {
             Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
             Slices::Few(parts) => {
-                let parts = parts.into_iter().filter(|(_, rows)| !rows.is_empty());
-                let part = |(slice, rows)| Ok((slice, self.rows.take(&rows, &self.counted)?));
+                let parts = parts.into_iter().filter(|(_, rows)| rows.has_true());
+                let part = |(slice, rows)| Ok((slice, self.rows.filter(&rows, &self.counted)?));
                 return parts.map(part).collect();
             }
             Slices::Each(slices) => slices,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float16Type, Float32Type, Float64Type};
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
-use arrow::compute::{cast, filter, take};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::graph::RowFunction;
@@ -19,6 +19,7 @@ use tidemill_core::{Batch, Error, Result, key};
 use super::WindowAggregateSpec;
 use super::columns::CellPlan;
 use crate::aggregate::{Aggregate, CellCall};
+use crate::compress::compress;
 use crate::project::{Projection, mask};
 use crate::{parts, reject};
 
@@ -125,8 +126,9 @@ impl Plan {
 }
 
 impl Evaluated {
-    pub fn filter(&self, kept: &BooleanArray) -> Result<Self> {
-        self.each(kept.true_count(), |column| Ok(filter(column, kept)?))
+    /// The rows that are kept; of columns that are only `counted`, any so many.
+    pub fn filter(&self, kept: &BooleanArray, counted: &[bool]) -> Result<Self> {
+        self.each(kept.true_count(), counted, |column| compress(column, kept))
     }
 
     pub fn slice(&self, offset: usize, length: usize) -> Self {
@@ -136,21 +138,23 @@ impl Evaluated {
         Self { rows: length, keys: slice(&self.keys), values: slice(&self.values) }
     }
 
-    /// Some of the rows; of columns that are only `counted`, any.
+    /// Some of the rows, in this order; of columns that are only `counted`, any so many.
     pub fn take(&self, rows: &UInt32Array, counted: &[bool]) -> Result<Self> {
-        let taken = |column: &ArrayRef| Ok(take(column, rows, None)?);
-        let value = |(column, is_counted): (&ArrayRef, &bool)| match is_counted {
-            true => Ok(column.slice(0, rows.len())),
-            false => taken(column),
-        };
-        let keys = self.keys.iter().map(taken).collect::<Result<_>>()?;
-        let values = self.values.iter().zip(counted).map(value).collect::<Result<_>>()?;
-        Ok(Self { rows: rows.len(), keys, values })
+        self.each(rows.len(), counted, |column| Ok(take(column, rows, None)?))
     }
 
-    fn each(&self, rows: usize, f: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<Self> {
+    fn each(
+        &self,
+        rows: usize,
+        counted: &[bool],
+        f: impl Fn(&ArrayRef) -> Result<ArrayRef>,
+    ) -> Result<Self> {
+        let value = |(column, is_counted): (&ArrayRef, &bool)| match is_counted {
+            true => Ok(column.slice(0, rows)),
+            false => f(column),
+        };
         let keys = self.keys.iter().map(&f).collect::<Result<_>>()?;
-        let values = self.values.iter().map(&f).collect::<Result<_>>()?;
+        let values = self.values.iter().zip(counted).map(value).collect::<Result<_>>()?;
         Ok(Self { rows, keys, values })
     }
 }
