@@ -66,9 +66,7 @@ fn kept_values(values: &[u64], kept: &BooleanBuffer) -> Vec<u64> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,popcnt")]
 fn wide(values: &[u64], kept: &BooleanBuffer, all: &mut [u64]) {
-    use std::arch::x86_64::{
-        _mm512_loadu_epi64, _mm512_maskz_compress_epi64, _mm512_storeu_epi64,
-    };
+    use std::arch::x86_64::{_mm512_loadu_epi64, _mm512_maskz_compress_epi64, _mm512_storeu_epi64};
     let mut len = 0;
     for (values, word) in values.chunks(WORD).zip(kept.bit_chunks().iter_padded()) {
         let (groups, rest) = values.as_chunks::<LANES>();

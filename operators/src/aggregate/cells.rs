@@ -20,6 +20,8 @@ use super::extremum::{order, value_at};
 use crate::pages::zeros;
 use crate::prefetch::prefetch;
 
+mod run;
+
 /// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
 /// bits, so that fresh memory need not be written to before it is used.
 type Cell = [u64; 4];
@@ -163,6 +165,20 @@ impl Cells {
             self.add_rest(position, key(row), values[row]);
         }
         taken
+    }
+
+    /// Counts rows of one group and adds their values, of which none is missing. `key` is the group's.
+    #[inline(always)]
+    pub fn add_run(&mut self, count: &mut i64, position: usize, key: i64, values: &[f64]) {
+        *count += values.len() as i64;
+        if run::add_all(&mut self.cells[position], values) {
+            return;
+        }
+        for x in values {
+            if !add(&mut self.cells[position], *x) {
+                self.add_rest(position, key, *x);
+            }
+        }
     }
 
     /// Has a group's cell brought into the cache.

@@ -17,13 +17,14 @@ use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Float64Array};
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
+use multiversion::multiversion;
 use tidemill_core::Result;
 
 use super::columns::{CellColumns, CellPlan, integers};
 use super::emit::BATCH_ROWS;
 use super::plan::Evaluated;
 use super::table::{Partial, Results};
-use crate::aggregate::Group;
+use crate::aggregate::{Cells, Group};
 
 mod join;
 
@@ -36,6 +37,9 @@ const SMALL: usize = 256;
 /// Positions for a row of a table's first batch, at most, where the table before it was dense but
 /// is not known to have filled up.
 const AHEAD: usize = 128;
+
+/// Rows that are looked at together: they may all have the same key.
+const STRETCH: usize = 256;
 
 /// Where a dense table's keys lay: the next slice's probably will, too.
 #[derive(Clone, Copy)]
@@ -140,10 +144,7 @@ impl CellTable {
         // Counted together with the first column's values where all rows have one.
         let together = usize::from(values.first().is_some_and(|v| v.null_count() == 0));
         let taken = match columns.first_mut().filter(|_| together == 1) {
-            Some(cells) => {
-                let positions = keys.iter().map(|key| key.wrapping_sub(first) as usize);
-                cells.add_counted(counts, positions, |row| keys[row], values[0].values())
-            }
+            Some(cells) => add_dense(first, cells, counts, keys, values[0].values()),
             None => count_dense(first, counts, keys),
         };
         let keys = &keys[..taken];
@@ -373,13 +374,57 @@ impl CellTable {
 
 /// Counts rows while their keys have a position. Returns how many did.
 fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
-    for (row, key) in keys.iter().enumerate() {
-        match counts.get_mut(key.wrapping_sub(first) as usize) {
-            Some(count) => *count += 1,
-            None => return row,
+    let mut taken = 0;
+    for keys in keys.chunks(STRETCH) {
+        let count = counts.get_mut(keys[0].wrapping_sub(first) as usize);
+        if let Some(count) = count.filter(|_| are_alike(keys)) {
+            *count += keys.len() as i64;
+            taken += keys.len();
+            continue;
+        }
+        for (row, key) in keys.iter().enumerate() {
+            match counts.get_mut(key.wrapping_sub(first) as usize) {
+                Some(count) => *count += 1,
+                None => return taken + row,
+            }
+        }
+        taken += keys.len();
+    }
+    taken
+}
+
+/// The same, and adds their values.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn add_dense(
+    first: i64,
+    cells: &mut Cells,
+    counts: &mut [i64],
+    keys: &[i64],
+    values: &[f64],
+) -> usize {
+    let mut taken = 0;
+    for (keys, values) in keys.chunks(STRETCH).zip(values.chunks(STRETCH)) {
+        let position = |key: i64| key.wrapping_sub(first) as usize;
+        let count = counts.get_mut(position(keys[0]));
+        if let Some(count) = count.filter(|_| are_alike(keys)) {
+            cells.add_run(count, position(keys[0]), keys[0], values);
+            taken += keys.len();
+            continue;
+        }
+        let positions = keys.iter().map(|key| position(*key));
+        let some = cells.add_counted(counts, positions, |row| keys[row], values);
+        taken += some;
+        if some < keys.len() {
+            break;
         }
     }
-    keys.len()
+    taken
+}
+
+/// Whether all rows have the same key.
+#[inline(always)]
+fn are_alike(keys: &[i64]) -> bool {
+    keys[0] == keys[keys.len() - 1] && keys.iter().all(|key| *key == keys[0])
 }
 
 fn keys(groups: &[Group]) -> ArrayRef {

@@ -105,7 +105,6 @@ impl<const N: usize> Expansion<N> {
     #[must_use]
     pub fn add(&mut self, x: f64) -> bool {
         let (parts, rest) = self.added(x);
-        // A rest that is not a number stands for overflow, or for an `x` that is not finite.
         let exact = rest == 0.0;
         if exact {
             self.0 = parts;
@@ -125,8 +124,9 @@ impl<const N: usize> Expansion<N> {
         rest
     }
 
+    /// The sum with `x`, and what does not fit: not a number where the result or `x` is not finite.
     #[inline(always)]
-    fn added(&self, x: f64) -> ([f64; N], f64) {
+    pub fn added(&self, x: f64) -> ([f64; N], f64) {
         let (mut parts, mut rest) = (self.0, x);
         for part in &mut parts {
             (*part, rest) = two_sum(*part, rest);
