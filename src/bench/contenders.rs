@@ -53,7 +53,7 @@ pub const JOB_FILE: &str = "Tidemill, job file";
 
 /// Runs beside which checkpoints are measured take about so long: at least five fall into each. Tests are content
 /// with a few passes over their rows.
-const CHECKPOINTED_RUN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 8_000 });
+const CHECKPOINTED_RUN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
 
 /// Windows in which a row lies, at most, if the loop by hand is to merge their slices at each firing.
 const OVERLAP_MAX: i64 = 100;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind as Io, Write};
+use std::io::ErrorKind as Io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +14,8 @@ use tidemill_core::error::{Error, ErrorKind, Result};
 
 use super::{Created, Listed, Store};
 use crate::failpoint::{self, Point};
+
+mod direct;
 
 /// Ending of files that are not yet visible.
 const TEMPORARY: &str = "tmp";
@@ -76,11 +78,7 @@ impl FsStore {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let folder = path.parent().unwrap_or(&self.root);
-        let written = create_durably(folder).and_then(|()| {
-            let mut file = File::create(path)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
+        let written = create_durably(folder).and_then(|()| direct::create(path, bytes)?.sync_all());
         written.map_err(|e| {
             // Half a file only takes up the space that is missing; a failure to remove it is moot.
             let _ = fs::remove_file(path);
