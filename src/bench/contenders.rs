@@ -51,7 +51,7 @@ pub const CHECKPOINTED: &str = "Tidemill, checkpoints";
 /// A job file.
 pub const JOB_FILE: &str = "Tidemill, job file";
 
-/// Runs beside which checkpoints are measured take about so long: at least five fall into each. Tests are content
+/// Runs beside which checkpoints are measured take about so long: several fall into each. Tests are content
 /// with a few passes over their rows.
 const CHECKPOINTED_RUN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
 

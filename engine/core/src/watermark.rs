@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{BEGINNING, END_OF_TIME, EventTime, TimeRange};
 
-/// Rows that are judged together by their least and greatest time. Measured: fewer cost more for each row,
-/// of more it fails more often, and costs another look at them.
+/// Rows that are judged together by their least and greatest time. Measured: of fewer each costs more; more of
+/// them cannot be judged together as often, and have to be looked at again.
 const GROUP: usize = 128;
 
 /// Where that fails for so few, each row is looked at.

@@ -118,13 +118,15 @@ fn few_slices(
 
 /// Which rows lie in each of a few slices, by their ends; none lies behind the last.
 fn by_end(times: &[EventTime], ends: &[EventTime]) -> Vec<BooleanArray> {
-    let mut earlier = BooleanBuffer::new_unset(times.len());
+    let mut earlier: Option<BooleanBuffer> = None;
     let rows = |end: &EventTime| {
-        let until = match Some(end) == ends.last() {
-            true => BooleanBuffer::new_set(times.len()),
-            false => before(times, *end),
+        let until = (Some(end) != ends.last()).then(|| before(times, *end));
+        let rows = match (&earlier, &until) {
+            (None, None) => BooleanBuffer::new_set(times.len()),
+            (None, Some(until)) => until.clone(),
+            (Some(earlier), None) => !earlier,
+            (Some(earlier), Some(until)) => until & &!earlier,
         };
-        let rows = &until & &!&earlier;
         earlier = until;
         BooleanArray::new(rows, None)
     };
@@ -248,5 +250,32 @@ impl Rows {
         }
         let rows = runs.iter().flat_map(|(start, length)| *start..start + length);
         Self::Picked(rows.map(|row| row as u32).collect::<Vec<_>>().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_lie_in_the_first_slice_that_ends_behind_them() {
+        for len in [1, 63, 64, 65, 1000] {
+            for slices in 2..=FEW as i64 {
+                let first = -20;
+                let ends: Vec<EventTime> = (1..=slices).map(|n| first + 10 * n).collect();
+                // All slices but the second have rows.
+                let time = |row: i64| first + row * 7919 % (10 * slices);
+                let is_kept = |time: &EventTime| !(first + 10..first + 20).contains(time);
+                let times: Vec<EventTime> = (0..len).map(time).filter(is_kept).collect();
+                let found = by_end(&times, &ends);
+                for (row, time) in times.iter().enumerate() {
+                    let expected = ends.iter().position(|end| time < end);
+                    let slices: Vec<_> = (0..ends.len()).filter(|n| found[*n].value(row)).collect();
+                    assert_eq!(slices.first().copied(), expected, "{time}, ends {ends:?}");
+                    assert_eq!(slices.len(), 1);
+                }
+                assert!(!found[1].has_true());
+            }
+        }
     }
 }

@@ -268,3 +268,68 @@ fn a_table_takes_the_range_of_the_one_before_it_and_stays_small_where_keys_are_f
     let bytes = few(&mut handover);
     assert!(bytes < 20_000, "{bytes} bytes");
 }
+
+/// Rows without nulls, long enough that rows of one key are added together.
+#[test]
+fn rows_of_one_key_that_follow_each_other_give_the_same_bits_as_any_others() {
+    let ordinary = |n: usize| (n as f64 - 300.0) * 0.1;
+    let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e308, -1e308, -0.0, 5e-324];
+    let keys: [fn(usize) -> i64; 5] = [
+        |_| 7,
+        |row| if row < 256 { 7 } else { 8 },
+        |row| if row == 130 { 1 << 40 } else { 7 },
+        |row| (row / 300) as i64,
+        |row| (row % 3) as i64,
+    ];
+    for len in [255, 256, 257, 512, 1000] {
+        for key in keys {
+            for (at, odd) in
+                odd.iter().flat_map(|odd| [(0, odd), (1, odd), (254, odd), (9999, odd)])
+            {
+                let values = |twice: bool| -> ArrayRef {
+                    let is_odd = |row: usize| row == at || (twice && row == at + 5);
+                    let value = |row| if is_odd(row) { *odd } else { ordinary(row) };
+                    Arc::new(Float64Array::from_iter_values((0..len).map(value)))
+                };
+                let rows = Evaluated {
+                    rows: len,
+                    keys: vec![Arc::new(Int64Array::from_iter_values((0..len).map(key)))],
+                    values: vec![
+                        Arc::new(Int64Array::from(vec![1; len])),
+                        values(true),
+                        values(false),
+                    ],
+                };
+                let mut both = Both::new(&[
+                    ("count", 0),
+                    ("sum", 2),
+                    ("min", 2),
+                    ("max", 2),
+                    ("avg", 2),
+                    ("sum", 3),
+                    ("max", 3),
+                ]);
+                both.update(&rows);
+                both.update(&rows);
+                let [fast, slow] = both.results();
+                assert_eq!(fast, slow, "{len} rows, {odd} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_one_key_are_counted_together() {
+    let mut both = Both::new(&[("count", 0)]);
+    for len in [255, 256, 257, 1000] {
+        let keys = (0..len).map(|row| if row == 600 { -5 } else { 3 });
+        let rows = Evaluated {
+            rows: len,
+            keys: vec![Arc::new(Int64Array::from_iter_values(keys))],
+            values: vec![Arc::new(Int64Array::from(vec![1; len]))],
+        };
+        both.update(&rows);
+    }
+    let [fast, slow] = both.results();
+    assert_eq!(fast, slow);
+}

@@ -3,10 +3,11 @@
 //! coordinator shares, more than all else about writing it. Invariant: the file has these bytes, and no more.
 
 use std::fs::File;
-use std::io::{self, Result, Write};
+use std::io::{Result, Write};
 use std::path::Path;
 
 /// Less is not worth it.
+#[cfg(any(target_os = "linux", test))]
 const LEAST: usize = 256 << 10;
 
 /// Writes a new file, or in place of one, past the cache if the system can do that; else as usual.
@@ -14,8 +15,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<File> {
     #[cfg(target_os = "linux")]
     if bytes.len() >= LEAST {
         match linux::create(path, bytes) {
-            // What file systems say that cannot do it.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+            Err(e) if linux::is_refusal(&e) => {}
             done => return done,
         }
     }
@@ -27,7 +27,7 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<File> {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs::File;
-    use std::io::{IoSlice, Result, Write};
+    use std::io::{Error, ErrorKind, IoSlice, Result, Write};
     use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
 
@@ -41,13 +41,18 @@ mod linux {
     #[derive(Clone)]
     struct Block([u8; BLOCK]);
 
+    /// Whether writing as usual may do what could not be done this way, or say better why it cannot.
+    pub fn is_refusal(error: &Error) -> bool {
+        matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
+    }
+
     /// # Errors
-    /// `InvalidInput` where the file system does not know how.
+    /// A [refusal](is_refusal) where the file system does not know how, or takes less than a block.
     pub fn create(path: &Path, bytes: &[u8]) -> Result<File> {
         let mut options = File::options();
         options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
         let mut file = options.open(path)?;
-        let mut blocks = vec![Block([0; BLOCK]); BLOCKS];
+        let mut blocks = vec![Block([0; BLOCK]); BLOCKS.min(bytes.len().div_ceil(BLOCK))];
         for bytes in bytes.chunks(BLOCKS * BLOCK) {
             let used = bytes.len().div_ceil(BLOCK);
             for (block, bytes) in blocks.iter_mut().zip(bytes.chunks(BLOCK)) {
@@ -63,11 +68,14 @@ mod linux {
     fn write_all(file: &mut File, mut blocks: &[Block]) -> Result<()> {
         while !blocks.is_empty() {
             let slices: Vec<_> = blocks.iter().map(|block| IoSlice::new(&block.0)).collect();
-            let written = file.write_vectored(&slices)?;
-            if written == 0 || written % BLOCK != 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
+            match file.write_vectored(&slices) {
+                Ok(written) if written > 0 && written % BLOCK == 0 => {
+                    blocks = &blocks[written / BLOCK..];
+                }
+                Ok(_) => return Err(ErrorKind::InvalidInput.into()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
-            blocks = &blocks[written / BLOCK..];
         }
         Ok(())
     }
@@ -81,10 +89,15 @@ mod tests {
     fn files_of_any_length_have_their_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        for length in [0, 1, LEAST - 1, LEAST, LEAST + 1, 5 * LEAST + 4095, 9 * LEAST] {
+        for length in [9 * LEAST, 0, 1, LEAST - 1, 5 * LEAST + 4095, LEAST + 1, LEAST] {
             let bytes: Vec<u8> = (0..length).map(|n| (n * 31 / 7) as u8).collect();
             create(&path, &bytes).unwrap().sync_all().unwrap();
             assert!(std::fs::read(&path).unwrap() == bytes, "{length} bytes");
+            #[cfg(target_os = "linux")]
+            match linux::create(&path, &bytes) {
+                Ok(_) => assert!(std::fs::read(&path).unwrap() == bytes, "{length} bytes"),
+                Err(e) => assert!(linux::is_refusal(&e), "{e}"),
+            }
         }
     }
 }
