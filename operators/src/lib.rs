@@ -15,7 +15,6 @@
 
 pub mod aggregate;
 mod choice;
-mod compress;
 mod decimal;
 pub mod filter;
 pub mod function;

@@ -48,6 +48,11 @@ impl Passes {
         Self { times, span: (length / step + 1) * step, first }
     }
 
+    /// Microseconds of event time by which a split may be ahead of another: a pass.
+    pub fn drift(self) -> i64 {
+        self.span
+    }
+
     /// The pass in which a window starts, and by how much it is later than that of the first pass.
     pub fn of(self, window_start: i64) -> (usize, i64) {
         let pass = (window_start - self.first).div_euclid(self.span);

@@ -45,8 +45,8 @@ pub fn run(
     let sink = ChecksumSink { passes, totals: Arc::default() };
     let totals = sink.totals.clone();
     let mut job = match times {
-        1 => job(workload, source, sink),
-        _ => job(workload, Again::new(source, passes), sink),
+        1 => job(workload, source, sink, passes),
+        _ => job(workload, Again::new(source, passes), sink, passes),
     };
     job.parallelism(shards);
     if let Some(folder) = checkpoints {
@@ -74,7 +74,8 @@ pub fn run(
 pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
     let source = MemorySource::new(input::schema(workload), Vec::new());
     let sink = ChecksumSink { passes: Passes::new(workload, 1), totals: Arc::default() };
-    let graph = job(workload, source, sink).graph()?;
+    let passes = sink.passes;
+    let graph = job(workload, source, sink, passes).graph()?;
     let keyed = graph.nodes().iter().find_map(|node| match &node.kind {
         NodeKind::Keyed(keyed) => Some(keyed.clone()),
         _ => None,
@@ -82,16 +83,21 @@ pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
     keyed.ok_or_else(|| Error::internal("the workload's job has no window"))
 }
 
-/// The workload as a job from any source of its rows into any sink.
+/// The workload as a job from any source of its rows into any sink. Where the rows are gone through several times,
+/// splits wait for each other: one that is many passes ahead would have windows open for all of them.
 pub(super) fn job(
     workload: &Workload,
     source: impl Source + 'static,
     sink: impl Sink + 'static,
+    passes: Passes,
 ) -> Job {
     let micros = |length: i64| Duration::from_micros(length.unsigned_abs());
     let mut job = Job::named(format!("bench-{}", workload.query.name()));
     let rows = job.source(source);
-    let rows = rows.event_time("ts", Watermarks::bounded(micros(workload.disorder_us)));
+    let mut rows = rows.event_time("ts", Watermarks::bounded(micros(workload.disorder_us)));
+    if passes.times > 1 {
+        rows = rows.align("passes", micros(passes.drift()));
+    }
     let rows = rows.key_by(["key"]);
     let n = count().alias("n");
     let value = || col("value");

@@ -27,6 +27,7 @@ use tidemill_core::{Error, Result};
 use self::schedule::Schedule;
 use self::sink::{DelaySink, Emission};
 use self::source::OpenLoopSource;
+use super::again::Passes;
 use super::engine;
 use super::input::Split;
 use super::workload::Workload;
@@ -116,7 +117,7 @@ pub fn run(
     let sink = DelaySink::default();
     let emissions = sink.emissions.clone();
     let source = OpenLoopSource::new(schedule.clone());
-    let mut job = engine::job(workload, source, sink);
+    let mut job = engine::job(workload, source, sink, Passes::new(workload, 1));
     job.parallelism(splits.len());
     let linger_us = job.settings().linger.as_micros() as u64;
     job.run_blocking()?;

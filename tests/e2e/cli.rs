@@ -66,6 +66,25 @@ fn settings_come_from_set_and_variables_from_the_environment() {
 }
 
 #[test]
+fn a_column_that_the_header_of_a_file_does_not_name_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    file(folder.path(), "flights.csv", "carrier,delay\nUA,3\nAA,5\n");
+    let sql = "
+CREATE TABLE flights (carrier STRING, dely BIGINT, note STRING)
+WITH ('connector' = 'filesystem', 'path' = '{folder}/flights.csv', 'format' = 'csv', 'csv.header' = 'true');
+CREATE TABLE o (carrier STRING, n BIGINT) WITH ('connector' = 'print');
+INSERT INTO o SELECT carrier, dely FROM flights;
+";
+    let ended = run_job(folder.path(), sql, &[]).expect(0);
+    let told: Vec<&str> =
+        ended.stderr.lines().filter(|line| line.contains("the header does not name")).collect();
+    assert!(matches!(*told, [line] if line.contains("flights.csv") && line.contains("`dely`")));
+    assert!(!told[0].contains("note"), "nobody looks at it: {}", told[0]);
+    let ended = run_job(folder.path(), &sql.replace("dely", "delay"), &[]).expect(0);
+    assert!(!ended.stderr.contains("the header does not name"), "{}", ended.stderr);
+}
+
+#[test]
 fn check_reports_every_error_at_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let sql = "CREATE TABLE t (carrier STRING) WITH ('connector' = 'datagn');

@@ -4,7 +4,7 @@
 //! from 0) where it is compressed and must be read again from the start, and `<byte>/<bytes of a block>`
 //! in a [lane](crate::lanes): of its next record, or of the block in which that is to be looked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +14,7 @@ use tidemill_core::need::Need;
 use tidemill_core::record::SourceRecord;
 use tidemill_core::source::{Offset, Read, ReadBatch, SplitId, SplitReader};
 use tidemill_core::{Error, Result};
+use tidemill_formats::csv::CsvDecoder;
 use tidemill_formats::{Decoder, Format};
 
 use crate::chunk::{Chunks, Frame, Limits};
@@ -124,7 +125,11 @@ impl TextReader {
                 let header = next_record(&mut chunks, &mut line, true)?;
                 match header {
                     Some(header) => {
-                        Box::new(csv.decoder_with_header(stored, &header)?.reading(needs)?)
+                        let decoder = csv.decoder_with_header(stored, &header)?.reading(needs)?;
+                        if lane.is_none_or(|lane| lane.number == 0) {
+                            tell_missing(&file.path, &decoder);
+                        }
+                        Box::new(decoder)
                     }
                     None => format.decoder_reading(stored, needs)?,
                 }
@@ -387,6 +392,18 @@ fn first_of_block(
     let mut chunks = file.chunks(start - 1, end)?;
     chunks.pass_line(end)?;
     Ok(Some(chunks))
+}
+
+/// Says which columns a file does not have: their names may be misspelt.
+fn tell_missing(path: &Path, decoder: &CsvDecoder) {
+    let missing: Vec<_> = decoder.missing().map(|name| format!("`{name}`")).collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            "{}: the header does not name {}: null in every row. Names are compared with their case",
+            path.display(),
+            missing.join(", ")
+        );
+    }
 }
 
 /// The next record's bytes (the start of them where it is too long).

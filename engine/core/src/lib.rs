@@ -7,6 +7,7 @@
 //! | [`key`] | persisted key hashes, key groups, who owns them |
 //! | [`watermark`] | per-split watermarks, minimum over inputs |
 //! | [`element`] | what flows between operators |
+//! | [`filter`] | rows by a mask |
 //! | [`source`], [`sink`], [`operator`] | what plugs into the engine |
 //! | [`need`] | what a job looks at of a source's rows |
 //! | [`graph`] | the dataflow graph that front-ends build and the runtime executes |
@@ -25,7 +26,7 @@
 pub mod dead_letter;
 pub mod element;
 pub mod error;
-mod filter;
+pub mod filter;
 pub mod graph;
 pub mod interceptor;
 pub mod key;

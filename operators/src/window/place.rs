@@ -8,16 +8,19 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
 use arrow::array::{Array, BooleanArray, PrimitiveArray, UInt32Array};
-use arrow::buffer::BooleanBuffer;
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::filter_record_batch;
 use hashbrown::HashTable;
+use multiversion::multiversion;
 use tidemill_core::operator::{Fate, Output};
 use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::plan::{Evaluated, Plan};
-use crate::compress::before;
 use crate::reject;
+
+/// Rows that a word of a mask is about.
+const WORD: usize = u64::BITS as usize;
 
 /// So many slices are few.
 const FEW: usize = 8;
@@ -131,6 +134,25 @@ fn by_end(times: &[EventTime], ends: &[EventTime]) -> Vec<BooleanArray> {
         BooleanArray::new(rows, None)
     };
     ends.iter().map(rows).collect()
+}
+
+/// Which times lie before an end.
+fn before(times: &[EventTime], end: EventTime) -> BooleanBuffer {
+    BooleanBuffer::new(Buffer::from_vec(words_before(times, end)), 0, times.len())
+}
+
+/// The same as words, from the least bit on; with the widest vectors that the processor has.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2",
+    "aarch64+neon"
+))]
+fn words_before(times: &[EventTime], end: EventTime) -> Vec<u64> {
+    let word = |times: &[EventTime]| {
+        let bits = times.iter().enumerate().map(|(bit, time)| u64::from(*time < end) << bit);
+        bits.fold(0, |word, bit| word | bit)
+    };
+    times.chunks(WORD).map(word).collect()
 }
 
 /// Judges rows one by one. `place` is given a row's event time and floor. Returns the rows that
@@ -275,6 +297,17 @@ mod tests {
                     assert_eq!(slices.len(), 1);
                 }
                 assert!(!found[1].has_true());
+            }
+        }
+    }
+
+    #[test]
+    fn times_before_an_end_are_those_below_it() {
+        for len in [0, 1, 63, 64, 65, 200] {
+            let times: Vec<EventTime> = (0..len).map(|n| n * 37 % 71 - 20).collect();
+            for end in [EventTime::MIN, -20, 0, 13, EventTime::MAX] {
+                let expected: BooleanBuffer = times.iter().map(|time| *time < end).collect();
+                assert_eq!(before(&times, end), expected, "{len} times, end {end}");
             }
         }
     }

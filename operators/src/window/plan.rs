@@ -10,6 +10,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
+use tidemill_core::filter::Kept;
 use tidemill_core::graph::RowFunction;
 use tidemill_core::operator::{KeyedDescription, Output};
 use tidemill_core::part::Part;
@@ -19,7 +20,6 @@ use tidemill_core::{Batch, Error, Result, key};
 use super::WindowAggregateSpec;
 use super::columns::CellPlan;
 use crate::aggregate::{Aggregate, CellCall};
-use crate::compress::compress;
 use crate::project::{Projection, mask};
 use crate::{parts, reject};
 
@@ -128,7 +128,8 @@ impl Plan {
 impl Evaluated {
     /// The rows that are kept; of columns that are only `counted`, any so many.
     pub fn filter(&self, kept: &BooleanArray, counted: &[bool]) -> Result<Self> {
-        self.each(kept.true_count(), counted, |column| compress(column, kept))
+        let kept = Kept::new(kept);
+        self.each(kept.count(), counted, |column| kept.of(column))
     }
 
     pub fn slice(&self, offset: usize, length: usize) -> Self {

@@ -76,6 +76,12 @@ impl CsvDecoder {
         fields.record = record;
         Ok(self)
     }
+
+    /// The columns that are looked at and null in every row, as the header does not name them.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let fields = &self.fields;
+        fields.absent.iter().map(|column| fields.record.columns[*column].field().name().as_str())
+    }
 }
 
 /// Columns that no field fills.

@@ -9,6 +9,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::csv::{QuoteStyle, ReaderBuilder, WriterBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use proptest::prelude::*;
+use tidemill_core::need::Need;
 
 use super::*;
 use crate::Decoder;
@@ -162,6 +163,9 @@ fn columns_are_found_by_the_names_of_a_header() {
     assert_eq!(b, [Some(1), Some(2)]);
     assert_eq!(rows.column(1).null_count(), 2);
     assert_eq!(rows.column(2).as_string_view().value(1), "y");
+    assert_eq!(decoder.missing().collect::<Vec<_>>(), ["gone"]);
+    let nothing = [Need::All, Need::Nothing, Need::All];
+    assert_eq!(decoder.reading(&nothing).unwrap().missing().count(), 0, "nobody looks at it");
 
     let refused = |schema: &SchemaRef, header: &str| {
         csv.decoder_with_header(schema.clone(), header.as_bytes()).err().unwrap().to_string()
