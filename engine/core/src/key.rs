@@ -24,11 +24,13 @@ pub const KEY_GROUPS: KeyGroup = 128;
 const NULL: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The key group of a key with this hash.
+#[inline]
 pub fn key_group(hash: u64) -> KeyGroup {
     (hash % u64::from(KEY_GROUPS)) as KeyGroup
 }
 
 /// The shard that owns a key group.
+#[inline]
 pub fn owner(key_group: KeyGroup, shards: usize) -> usize {
     usize::from(key_group) * shards / usize::from(KEY_GROUPS)
 }
@@ -55,6 +57,7 @@ pub fn hash_rows(columns: &[ArrayRef], rows: usize) -> Result<Vec<u64>> {
 }
 
 /// The hash of a key that is one integer, as [`hash_rows`] has it.
+#[inline]
 pub fn hash_integer(key: i64) -> u64 {
     xxh3_64_with_seed(&key.to_le_bytes(), 0)
 }

@@ -74,7 +74,9 @@ impl LocalQueue {
     }
 }
 
-/// A bounded queue from one shard to another.
+/// A bounded queue from one shard to another. Others lie on other lines of the cache: shards that write to different
+/// queues need not wait for each other.
+#[repr(align(128))]
 pub(crate) struct Channel {
     queue: Mutex<VecDeque<Envelope>>,
     /// Length of the queue, readable without the lock.

@@ -62,6 +62,8 @@ pub struct MemoryStatus {
 /// The memory of a job.
 pub(crate) struct Memory {
     budget: u64,
+    /// Bytes in all, where there is a budget. Every shard would write to it with each batch, and they would wait for
+    /// each other.
     used: AtomicU64,
     holders: Mutex<Vec<Arc<Bytes>>>,
 }
@@ -103,6 +105,10 @@ impl Memory {
         self.used.load(Ordering::Relaxed) > self.budget
     }
 
+    fn used(&self) -> u64 {
+        self.holders.lock().iter().map(|bytes| bytes.held.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn held(&self, kind: MemoryKind) -> u64 {
         let holders = self.holders.lock();
         holders.iter().filter(|b| b.kind == kind).map(|b| b.held.load(Ordering::Relaxed)).sum()
@@ -111,7 +117,7 @@ impl Memory {
     pub fn status(&self) -> MemoryStatus {
         MemoryStatus {
             budget: self.has_budget().then_some(self.budget),
-            used: self.used.load(Ordering::Relaxed),
+            used: self.used(),
             kinds: MemoryKind::ALL.iter().map(|kind| (kind.name(), self.held(*kind))).collect(),
         }
     }
@@ -132,7 +138,7 @@ impl Memory {
                 format!("{} in {} of {name}", mebibytes(*held), kind.name())
             })
             .collect();
-        let (used, budget) = (self.used.load(Ordering::Relaxed), self.budget);
+        let (used, budget) = (self.used(), self.budget);
         Error::external(format!(
             "the job needs more memory than its budget: it holds {} of {} ({}), its sources wait, and \
              nothing of it can be let go before they are read on. Give it more ('memory.budget', \
@@ -147,23 +153,28 @@ impl Memory {
 
 impl Account {
     pub fn add(&self, bytes: usize) {
-        self.bytes.held.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.memory.used.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.change(bytes as u64, |count, bytes| _ = count.fetch_add(bytes, Ordering::Relaxed));
     }
 
     pub fn subtract(&self, bytes: usize) {
-        self.bytes.held.fetch_sub(bytes as u64, Ordering::Relaxed);
-        self.memory.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.change(bytes as u64, |count, bytes| _ = count.fetch_sub(bytes, Ordering::Relaxed));
     }
 
     /// The holder has so much now. For holders of one thread only.
     pub fn set(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        let before = self.bytes.held.swap(bytes, Ordering::Relaxed);
-        if bytes >= before {
-            self.memory.used.fetch_add(bytes - before, Ordering::Relaxed);
-        } else {
-            self.memory.used.fetch_sub(before - bytes, Ordering::Relaxed);
+        let before = self.bytes.held.load(Ordering::Relaxed) as usize;
+        match bytes >= before {
+            true => self.add(bytes - before),
+            false => self.subtract(before - bytes),
+        }
+    }
+
+    fn change(&self, bytes: u64, by: impl Fn(&AtomicU64, u64)) {
+        if bytes > 0 {
+            by(&self.bytes.held, bytes);
+            if self.memory.has_budget() {
+                by(&self.memory.used, bytes);
+            }
         }
     }
 

@@ -28,6 +28,8 @@ use crate::aggregate::{Cells, Group};
 
 mod join;
 
+pub(super) use self::join::{Owned, Positions};
+
 /// Positions for a group, at most, where keys do not lie close together.
 const SPREAD: usize = 4;
 
@@ -43,7 +45,7 @@ const STRETCH: usize = 256;
 
 /// Where a dense table's keys lay: the next slice's probably will, too.
 #[derive(Clone, Copy)]
-pub(super) struct Range {
+pub(super) struct KeyRange {
     first: i64,
     len: usize,
     /// How many rows went into the table that had it.
@@ -107,7 +109,7 @@ impl CellTable {
 
     /// Takes rows, `total` with those that went in before. What is known of the keys is handed on in
     /// `expected`.
-    pub fn update(&mut self, rows: &Evaluated, total: usize, expected: &mut Option<Range>) {
+    pub fn update(&mut self, rows: &Evaluated, total: usize, expected: &mut Option<KeyRange>) {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
         let column = |input: &usize| rows.values[*input].as_primitive::<Float64Type>();
         let plan = self.cells.plan.clone();
@@ -132,9 +134,9 @@ impl CellTable {
     }
 
     /// Hands on where keys lie, of a table that `total` rows went into.
-    fn tell(&self, total: usize, expected: &mut Option<Range>) {
+    fn tell(&self, total: usize, expected: &mut Option<KeyRange>) {
         if let Index::Dense { first } = self.index {
-            *expected = Some(Range { first, len: self.cells.counts.len(), rows: total });
+            *expected = Some(KeyRange { first, len: self.cells.counts.len(), rows: total });
         }
     }
 
@@ -170,8 +172,8 @@ impl CellTable {
 
     /// Positions for the first batch, of so many rows: where the table before had them, if there is
     /// reason to think that they will be filled. What is not touched of them takes no memory.
-    fn begin(&mut self, key: i64, rows: usize, expected: Option<Range>) {
-        let likely = |range: &Range| {
+    fn begin(&mut self, key: i64, rows: usize, expected: Option<KeyRange>) {
+        let likely = |range: &KeyRange| {
             (key.wrapping_sub(range.first) as usize) < range.len
                 && range.len <= (AHEAD * rows).max(SPREAD * range.rows)
         };

@@ -12,6 +12,7 @@ use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::aggregates::Accumulators;
+use super::cells::Owned;
 use super::emit;
 use super::parcel;
 use super::place::{Placed, place};
@@ -41,6 +42,8 @@ pub(super) struct Combiner {
     /// Accumulators without groups, once rows have passed through as they are.
     converters: Option<Accumulators>,
     handover: Handover,
+    /// Of the last table that went out without gaps.
+    owned: Option<Owned>,
 }
 
 /// Whether combining is worth its while: it is not where keys are nearly unique.
@@ -83,6 +86,7 @@ impl Combiner {
             gain: Gain::default(),
             converters: None,
             handover: Handover::default(),
+            owned: None,
         }
     }
 
@@ -136,7 +140,9 @@ impl Combiner {
             let table = table.remove();
             let rows = table.rows();
             match table.leave()? {
-                Leaving::Cells(cells) => parcel::hand_over(slice, cells, self.shards, out),
+                Leaving::Cells(cells) => {
+                    parcel::hand_over(slice, cells, self.shards, &mut self.owned, out)
+                }
                 Leaving::Columns(partial) => {
                     self.gain.combined(rows, partial.rows);
                     batches.push(slice_batch(&self.plan, slice, partial)?);

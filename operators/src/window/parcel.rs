@@ -10,15 +10,14 @@ use tidemill_core::operator::Output;
 use tidemill_core::window::Slice;
 use tidemill_core::{Error, Parcel, Result};
 
-use super::cells::CellTable;
+use super::cells::{CellTable, Owned, Positions};
 use super::table::Partial;
 
 /// A slice's groups, sorted by owner.
 struct Sorted {
     slice: Slice,
     table: CellTable,
-    /// By shard: the positions of its groups, in ascending order.
-    positions: Vec<Vec<u32>>,
+    positions: Positions,
 }
 
 /// What one shard owns of a slice's groups.
@@ -28,9 +27,15 @@ pub(super) struct Share {
     owner: usize,
 }
 
-/// Hands the groups of a slice over to the shards that own them.
-pub(super) fn hand_over(slice: Slice, table: CellTable, shards: usize, out: &mut dyn Output) {
-    let positions = table.positions_by_owner(shards);
+/// Hands the groups of a slice over to the shards that own them. Who owns them is handed on in `last`.
+pub(super) fn hand_over(
+    slice: Slice,
+    table: CellTable,
+    shards: usize,
+    last: &mut Option<Owned>,
+    out: &mut dyn Output,
+) {
+    let positions = table.positions_by_owner(shards, last);
     let sorted = Arc::new(Sorted { slice, table, positions });
     for owner in 0..shards {
         let share = Share { of: sorted.clone(), owner };

@@ -12,7 +12,7 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use tidemill_core::Result;
 
 use super::aggregates::Aggregates;
-use super::cells::{CellTable, Range};
+use super::cells::{CellTable, KeyRange};
 use super::parcel::Share;
 use super::plan::{BOUNDS, Evaluated, Plan};
 use crate::failed;
@@ -82,7 +82,7 @@ pub(super) type Scratch = Vec<usize>;
 pub(super) struct Handover {
     groups: Scratch,
     /// Where keys have lain close together.
-    range: Option<Range>,
+    range: Option<KeyRange>,
 }
 
 impl Table {

@@ -4,17 +4,29 @@
 //! Invariant: where two tables are dense, all groups move by the same distance, and no key is looked up but the
 //! outermost.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
 use tidemill_core::Result;
 use tidemill_core::key::{hash_integer, key_group, owner};
 
-use super::{CellTable, Index, Range, SMALL};
+use super::{CellTable, Index, KeyRange, SMALL};
 use crate::window::table::Partial;
 
 /// Positions for a group, at most, in a table that holds one owner's groups of a table that is dense: as
 /// many as it has there, and those of the other owners between them.
 const SHARED_SPREAD: usize = 8;
+
+/// By shard: the positions of the groups that it owns, in ascending order.
+pub(in crate::window) type Positions = Arc<[Vec<u32>]>;
+
+/// Who owns the groups of a dense table that has no gaps: of many slices it is the same.
+pub(in crate::window) struct Owned {
+    run: (i64, Range<usize>),
+    positions: Positions,
+}
 
 impl CellTable {
     /// Takes partial aggregates, `total` rows of them with those that went in before.
@@ -22,7 +34,7 @@ impl CellTable {
         &mut self,
         partial: &Partial,
         total: usize,
-        expected: &mut Option<Range>,
+        expected: &mut Option<KeyRange>,
     ) -> Result<()> {
         let keys = partial.keys[0].as_primitive::<Int64Type>().values();
         if self.cells.counts.is_empty() {
@@ -42,17 +54,36 @@ impl CellTable {
         Ok(())
     }
 
-    /// The positions of the groups by the shard that owns them.
-    pub fn positions_by_owner(&self, shards: usize) -> Vec<Vec<u32>> {
-        let share = self.cells.counts.len() / shards + SMALL;
+    /// The key of a dense table's first position, and the positions of its groups where there is no gap between them.
+    fn run(&self) -> Option<(i64, Range<usize>)> {
+        let Index::Dense { first } = self.index else { return None };
+        let has_rows = |rows: &i64| *rows > 0;
+        let counts = &self.cells.counts;
+        let run = counts.iter().position(has_rows)?..counts.iter().rposition(has_rows)? + 1;
+        counts[run.clone()].iter().all(has_rows).then_some((first, run))
+    }
+
+    /// The positions of the groups by the shard that owns them. Those of the `last` table without gaps are those of
+    /// this one, if it has none either and its keys lie where those did.
+    pub fn positions_by_owner(&self, shards: usize, last: &mut Option<Owned>) -> Positions {
+        let counts = &self.cells.counts;
+        let run = self.run();
+        if let (Some(run), Some(last)) = (&run, &last)
+            && last.run == *run
+        {
+            return last.positions.clone();
+        }
+        let share = counts.len() / shards + SMALL;
         // The last one gets what has no rows: whether there are any cannot be predicted.
         let mut by_owner: Vec<_> = (0..=shards).map(|_| Vec::with_capacity(share)).collect();
-        for (position, rows) in self.cells.counts.iter().enumerate() {
+        for (position, rows) in counts.iter().enumerate() {
             let owner = owner(key_group(hash_integer(self.key(position))), shards);
             by_owner[if *rows > 0 { owner } else { shards }].push(position as u32);
         }
         by_owner.truncate(shards);
-        by_owner
+        let positions = Positions::from(by_owner);
+        *last = run.map(|run| Owned { run, positions: positions.clone() });
+        positions
     }
 
     /// Takes groups of another table: those at these positions, in ascending order; `total` with those
@@ -62,7 +93,7 @@ impl CellTable {
         other: &Self,
         positions: &[u32],
         total: usize,
-        expected: &mut Option<Range>,
+        expected: &mut Option<KeyRange>,
     ) {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return };
         let key = |position: usize| other.key(position);
@@ -90,7 +121,7 @@ impl CellTable {
     }
 
     /// Takes all groups of another table; `total` with those that went in before.
-    pub fn take_in_all(&mut self, other: &Self, total: usize, expected: &mut Option<Range>) {
+    pub fn take_in_all(&mut self, other: &Self, total: usize, expected: &mut Option<KeyRange>) {
         if self.cells.counts.is_empty() {
             *self = other.clone();
             return self.tell(total, expected);
@@ -111,7 +142,7 @@ impl CellTable {
     }
 
     /// Positions where another table has them, if its groups at these positions fill them well enough.
-    fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<Range>) {
+    fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<KeyRange>) {
         match other.index {
             Index::Dense { first }
                 if other.cells.counts.len() <= SHARED_SPREAD * positions.len() =>

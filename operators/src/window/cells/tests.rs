@@ -128,7 +128,7 @@ impl Both {
                 Leaving::Columns(partial) => table.merge(plan, &partial, handover).unwrap(),
                 Leaving::Cells(cells) => {
                     let slice = Slice { end: 10, first_window_end: 10 };
-                    parcel::hand_over(slice, cells, owners, &mut between);
+                    parcel::hand_over(slice, cells, owners, &mut None, &mut between);
                 }
             }
             for parcel in between.parcels {
@@ -238,6 +238,34 @@ fn without_a_count_of_rows_groups_without_values_are_there_and_null() {
     let [fast, slow] = both.results();
     assert_eq!(fast, slow);
     assert_eq!(fast[1].null_count(), 1);
+}
+
+#[test]
+fn owners_of_a_table_are_those_of_the_last_where_it_has_the_same_keys_and_no_gap() {
+    let plan = plan(&[("sum", 2)]);
+    let mut handover = Handover::default();
+    let mut cells = |keys: Vec<i64>| {
+        let mut table = Table::new(&plan).unwrap();
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; keys.len()]));
+        let (len, keys): (_, ArrayRef) = (keys.len(), Arc::new(Int64Array::from(keys)));
+        let rows = Evaluated { rows: len, keys: vec![keys], values: vec![values] };
+        table.update(&plan, &rows, &mut handover).unwrap();
+        match table.leave().unwrap() {
+            Leaving::Cells(cells) => cells,
+            Leaving::Columns(_) => panic!("one integer key has cells"),
+        }
+    };
+    let mut last = None;
+    let mut known = Vec::new();
+    let with_gap = (0..500).filter(|key| *key != 7).collect();
+    for keys in [(0..500).collect(), (0..500).rev().collect(), with_gap, (3..503).collect()] {
+        let cells = cells(keys);
+        let positions = cells.positions_by_owner(3, &mut last);
+        assert_eq!(positions, cells.positions_by_owner(3, &mut None));
+        known.push(positions);
+    }
+    let is_known = |one: usize, other: usize| Arc::ptr_eq(&known[one], &known[other]);
+    assert!(is_known(0, 1) && !is_known(1, 2));
 }
 
 #[test]
