@@ -16,6 +16,7 @@ use tidemill_core::source::{Offset, SplitId};
 use tidemill_core::{Epoch, EventTime, Result};
 use tracing::{Span, info_span};
 
+use crate::bundle::{Bundle, bundles};
 use crate::coordinate::{SinkRun, sum_counts};
 use crate::query::query;
 use crate::recover::fingerprint;
@@ -125,12 +126,11 @@ impl EpochInProgress {
             StateChange::Append(fragments) => (self.full && fragments.is_empty(), fragments),
         };
         let mut files = Vec::new();
-        for (seq, fragment) in fragments.iter().enumerate() {
-            if fragment.needed_until > watermark && fragment.rows.num_rows() > 0 {
-                let rows = std::slice::from_ref(&fragment.rows);
-                let file = folder.write_state(self.number, &node, shard, seq, rows)?;
-                files.push((file, fragment.needed_until));
-            }
+        for (seq, Bundle { rows, needed_until }) in
+            bundles(fragments, watermark)?.into_iter().enumerate()
+        {
+            let file = folder.write_state(self.number, &node, shard, seq, &[rows])?;
+            files.push((file, needed_until));
         }
         self.changes.push(FileChange { node, shard, watermark, replace, files });
         Ok(())

@@ -16,6 +16,7 @@
 mod align;
 mod backlog;
 mod build;
+mod bundle;
 mod commit;
 mod coordinate;
 mod delay;

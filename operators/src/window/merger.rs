@@ -27,8 +27,16 @@ pub(super) struct Merger {
     context: OperatorContext,
     windows: Windows,
     /// What came since the last checkpoint, as it came; empty where there are no checkpoints.
-    increment: BTreeMap<Slice, Increment>,
+    increments: Increments,
     rows_since_look: usize,
+}
+
+/// What came since the last checkpoint, by slice: thousands, where slides are short. It is looked at with every batch,
+/// so nothing is done for all of them then.
+#[derive(Default)]
+struct Increments {
+    slices: BTreeMap<Slice, Increment>,
+    bytes: usize,
 }
 
 /// What came for a slice since the last checkpoint.
@@ -37,6 +45,24 @@ struct Increment {
     batches: Vec<RecordBatch>,
     shares: Vec<Share>,
     bytes: usize,
+}
+
+impl Increments {
+    fn change(&mut self, slice: Slice, change: impl FnOnce(&mut Increment)) {
+        let increment = self.slices.entry(slice).or_default();
+        self.bytes -= increment.bytes;
+        change(increment);
+        self.bytes += increment.bytes;
+    }
+
+    /// Drops the slices whose windows have all fired: the first ones.
+    fn expire(&mut self, window: &AlignedWindow, watermark: EventTime) {
+        while let Some(first) = self.slices.first_entry()
+            && window.last_window_end(first.key().end) <= watermark
+        {
+            self.bytes -= first.remove().bytes;
+        }
+    }
 }
 
 impl Increment {
@@ -82,14 +108,14 @@ impl Merger {
             plan,
             window,
             context: context.clone(),
-            increment: BTreeMap::new(),
+            increments: Increments::default(),
             rows_since_look: 0,
         }
     }
 
     fn take_increment(&mut self) -> Result<Vec<StateFragment>> {
         let mut fragments = Vec::new();
-        for (slice, increment) in std::mem::take(&mut self.increment) {
+        for (slice, increment) in std::mem::take(&mut self.increments).slices {
             let rows = increment.into_rows(&self.plan, slice)?.into_iter();
             fragments.extend(rows.map(|rows| fragment(&self.window, slice, rows)));
         }
@@ -111,7 +137,7 @@ impl Operator for Merger {
         for (slice, rows) in by_slice(&batch.rows)? {
             self.windows.merge(slice, &rows)?;
             if self.context.checkpointed {
-                self.increment.entry(slice).or_default().push(rows);
+                self.increments.change(slice, |increment| increment.push(rows));
             }
         }
         self.look(batch.len());
@@ -123,7 +149,7 @@ impl Operator for Merger {
         self.windows.take_in(&share)?;
         self.look(share.positions().len());
         if self.context.checkpointed {
-            self.increment.entry(share.slice()).or_default().keep(share);
+            self.increments.change(share.slice(), |increment| increment.keep(share));
         }
         Ok(())
     }
@@ -131,8 +157,7 @@ impl Operator for Merger {
     fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
         let progress = self.windows.fire(watermark, out)?;
         if progress == Progress::Done {
-            let needed = |slice: &Slice| self.window.last_window_end(slice.end) > watermark;
-            self.increment.retain(|slice, _| needed(slice));
+            self.increments.expire(&self.window, watermark);
         }
         Ok(progress)
     }
@@ -142,7 +167,7 @@ impl Operator for Merger {
             return Ok(StateChange::default());
         }
         if barrier.full || !self.context.checkpointed {
-            self.increment.clear();
+            self.increments = Increments::default();
             return Ok(StateChange::Replace(self.windows.snapshot()?));
         }
         Ok(StateChange::Append(self.take_increment()?))
@@ -153,6 +178,6 @@ impl Operator for Merger {
     }
 
     fn state_bytes(&self) -> usize {
-        self.windows.bytes() + self.increment.values().map(|kept| kept.bytes).sum::<usize>()
+        self.windows.bytes() + self.increments.bytes
     }
 }

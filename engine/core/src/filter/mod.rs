@@ -18,7 +18,7 @@ use crate::error::Result;
 mod vectors;
 
 /// Where no more than one row in so many is kept, Arrow goes from one to the next, which is less than to go over all.
-const SPARSE: usize = 8;
+const SPARSE: usize = 64;
 
 /// The rows for which `predicate` is true (neither false nor null).
 pub(crate) fn filter_rows(rows: &RecordBatch, predicate: &BooleanArray) -> Result<RecordBatch> {

@@ -1,0 +1,105 @@
+//! Pieces of state on their way into files: small ones that are needed for about as long go into one file
+//! together.
+//!
+//! Stands between operators' fragments and the checkpoint's folder, on the coordinator's thread. A window of an hour
+//! by the second has thousands of slices, and a file for each would cost far more than what is in it. Invariants: each
+//! fragment is in one bundle, and a bundle is needed until the last of its fragments is.
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use tidemill_core::operator::StateFragment;
+use tidemill_core::{EventTime, Result};
+
+use crate::memory::rows_bytes;
+
+/// A file that holds so many bytes is not made larger. What of it is no longer needed stays for so long.
+const FULL: usize = 4 << 20;
+
+/// What one file holds.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub rows: RecordBatch,
+    pub needed_until: EventTime,
+}
+
+/// The fragments in as few files as is good for them; those that are needed no longer, or are empty, in none.
+pub(crate) fn bundles(fragments: Vec<StateFragment>, watermark: EventTime) -> Result<Vec<Bundle>> {
+    let is_needed = |fragment: &StateFragment| {
+        fragment.needed_until > watermark && fragment.rows.num_rows() > 0
+    };
+    let mut fragments: Vec<_> = fragments.into_iter().filter(is_needed).collect();
+    fragments.sort_by_key(|fragment| fragment.needed_until);
+    let (mut bundles, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for fragment in fragments {
+        let more = rows_bytes(&fragment.rows);
+        if bytes + more > FULL {
+            bundles.extend(bundle(std::mem::take(&mut waiting))?);
+            bytes = 0;
+        }
+        bytes += more;
+        waiting.push(fragment);
+    }
+    bundles.extend(bundle(waiting)?);
+    Ok(bundles)
+}
+
+/// These fragments in one file.
+fn bundle(fragments: Vec<StateFragment>) -> Result<Option<Bundle>> {
+    let Some(last) = fragments.last() else { return Ok(None) };
+    let needed_until = last.needed_until;
+    let rows = match fragments.as_slice() {
+        [one] => one.rows.clone(),
+        several => {
+            concat_batches(several[0].rows.schema_ref(), several.iter().map(|part| &part.rows))?
+        }
+    };
+    Ok(Some(Bundle { rows, needed_until }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::cast::AsArray;
+    use arrow::array::types::Int64Type;
+    use arrow::array::{ArrayRef, Int64Array};
+    use tidemill_core::time::BEGINNING;
+
+    use super::*;
+
+    fn fragment(first: i64, rows: i64, needed_until: EventTime) -> StateFragment {
+        let numbers: ArrayRef = Arc::new((first..first + rows).collect::<Int64Array>());
+        let rows = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
+        StateFragment { rows, needed_until, watermark: BEGINNING }
+    }
+
+    /// How many rows each bundle has, their sum, and until when it is needed.
+    fn told(bundles: &[Bundle]) -> Vec<(usize, i64, EventTime)> {
+        let told = |bundle: &Bundle| {
+            let numbers = bundle.rows.column(0).as_primitive::<Int64Type>();
+            (numbers.len(), numbers.values().iter().sum(), bundle.needed_until)
+        };
+        bundles.iter().map(told).collect()
+    }
+
+    #[test]
+    fn small_fragments_share_a_file_that_is_needed_as_long_as_the_last_of_them() {
+        let fragments = [(0, 2, 30), (10, 1, 20), (20, 3, 10), (30, 0, 40), (40, 1, 41)];
+        let fragments = fragments.map(|(first, rows, until)| fragment(first, rows, until)).to_vec();
+        let all = bundles(fragments.clone(), 9).unwrap();
+        assert_eq!(told(&all), [(7, 1 + 10 + 63 + 40, 41)]);
+        let fewer = bundles(fragments, 20).unwrap();
+        assert_eq!(told(&fewer), [(3, 1 + 40, 41)], "the others' windows have fired");
+        assert!(bundles(Vec::new(), 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_full_is_left_alone() {
+        let half = (FULL / size_of::<i64>() / 2) as i64;
+        let fragments = [(0, half, 3), (0, half, 1), (0, 1, 4), (0, 5 * half, 5), (0, 1, 6)];
+        let fragments = fragments.map(|(first, rows, until)| fragment(first, rows, until));
+        let all = bundles(fragments.to_vec(), 0).unwrap();
+        let rows: Vec<_> = all.iter().map(|b| (b.rows.num_rows() as i64, b.needed_until)).collect();
+        assert_eq!(rows, [(2 * half, 3), (1, 4), (5 * half, 5), (1, 6)]);
+    }
+}
