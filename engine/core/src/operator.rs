@@ -46,7 +46,9 @@ pub trait Operator: Send {
     fn barrier(&mut self, barrier: Barrier, out: &mut dyn Output) -> Result<StateChange>;
 
     /// Takes back a fragment that an earlier [`Operator::barrier`] handed over, perhaps on another
-    /// shard: rows outside this shard's key groups must be left out.
+    /// shard: rows outside this shard's key groups must be left out. Fragments of one schema may come
+    /// back joined into one, and with them rows that are needed no longer: by the fragment's watermark
+    /// the operator knows what it had completed.
     fn restore(&mut self, fragment: StateFragment) -> Result<()>;
 
     /// Bytes of state held now, for metrics and the memory budget.
@@ -94,7 +96,8 @@ impl Default for StateChange {
 pub struct StateFragment {
     /// The rows, in a schema of the operator's own.
     pub rows: RecordBatch,
-    /// The fragment may be dropped once the operator's watermark has reached this.
+    /// The fragment may be dropped once the operator's watermark has reached this; it may also come
+    /// back later, together with others that are needed longer.
     pub needed_until: EventTime,
     /// The operator's watermark when the fragment became part of a checkpoint: what it completed
     /// has been emitted. Filled in by the runtime when it restores.

@@ -3,7 +3,8 @@
 //!
 //! Stands between operators' fragments and the checkpoint's folder, on the coordinator's thread. A window of an hour
 //! by the second has thousands of slices, and a file for each would cost far more than what is in it. Invariants: each
-//! fragment is in one bundle, and a bundle is needed until the last of its fragments is.
+//! fragment that is needed is in one bundle, with others of its schema alone, and a bundle is needed until the last of
+//! its fragments is.
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -29,10 +30,11 @@ pub(crate) fn bundles(fragments: Vec<StateFragment>, watermark: EventTime) -> Re
     };
     let mut fragments: Vec<_> = fragments.into_iter().filter(is_needed).collect();
     fragments.sort_by_key(|fragment| fragment.needed_until);
-    let (mut bundles, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut bundles, mut waiting, mut bytes) = (Vec::new(), Vec::<StateFragment>::new(), 0);
     for fragment in fragments {
         let more = rows_bytes(&fragment.rows);
-        if bytes + more > FULL {
+        let is_other = |last: &StateFragment| last.rows.schema() != fragment.rows.schema();
+        if bytes + more > FULL || waiting.last().is_some_and(is_other) {
             bundles.extend(bundle(std::mem::take(&mut waiting))?);
             bytes = 0;
         }
@@ -62,7 +64,7 @@ mod tests {
 
     use arrow::array::cast::AsArray;
     use arrow::array::types::Int64Type;
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
     use tidemill_core::time::BEGINNING;
 
     use super::*;
@@ -91,6 +93,17 @@ mod tests {
         let fewer = bundles(fragments, 20).unwrap();
         assert_eq!(told(&fewer), [(3, 1 + 40, 41)], "the others' windows have fired");
         assert!(bundles(Vec::new(), 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn fragments_of_different_schemas_stay_apart() {
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+        let other = RecordBatch::try_from_iter([("word", words)]).unwrap();
+        let fragments = vec![fragment(1, 2, 1), fragment(3, 1, 3), fragment(4, 1, 4)];
+        let other = StateFragment { rows: other, needed_until: 2, watermark: BEGINNING };
+        let all = bundles([fragments, vec![other]].concat(), 0).unwrap();
+        let rows: Vec<_> = all.iter().map(|b| (b.rows.num_rows(), b.needed_until)).collect();
+        assert_eq!(rows, [(2, 1), (1, 2), (2, 4)]);
     }
 
     #[test]

@@ -305,10 +305,13 @@ mod tests {
         queue.subtract(400 << 10);
         state.set(600 << 10);
         assert_eq!(memory.status().used, 600 << 10);
+        assert!(!memory.is_over(), "what was taken back no longer counts");
         state.set(1200 << 10);
         let said = memory.exhausted().to_string();
         assert!(said.contains("holds 1.2 MiB of 1.0 MiB (1.2 MiB in state of per_user)"), "{said}");
-        assert!(!Memory::new(None).is_over());
+        let without = Memory::new(None);
+        without.account(MemoryKind::State, "per_user").add(5);
+        assert_eq!((without.status().used, without.is_over()), (5, false));
     }
 
     #[test]

@@ -181,3 +181,22 @@ impl Operator for Merger {
         self.windows.bytes() + self.increments.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn increments_are_gone_with_their_last_window_and_their_bytes_with_them() {
+        let window = AlignedWindow::hopping(20, 10, 0).unwrap();
+        let mut increments = Increments::default();
+        for (end, first_window_end) in [(30, 30), (10, 10), (20, 20), (10, 20), (30, 30)] {
+            increments.change(Slice { end, first_window_end }, |slice| slice.bytes += 5);
+        }
+        for (watermark, slices, bytes) in [(19, 4, 25), (20, 2, 15), (39, 1, 10), (40, 0, 0)] {
+            increments.expire(&window, watermark);
+            let left = (increments.slices.len(), increments.bytes);
+            assert_eq!(left, (slices, bytes), "at {watermark}");
+        }
+    }
+}

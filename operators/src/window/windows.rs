@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use tidemill_core::key::{KEY_GROUPS, hash_rows, key_group};
 use tidemill_core::operator::{OperatorContext, Output, Progress, StateFragment};
@@ -105,7 +105,10 @@ impl Windows {
     /// counts in a window that had not fired.
     pub fn restore(&mut self, fragment: &StateFragment, context: &OperatorContext) -> Result<()> {
         let rows = owned(&self.work.plan, fragment, context)?;
+        let whole = rows.num_rows();
         for (slice, rows) in by_slice(&rows)? {
+            // A part would keep all of it, and weigh as much.
+            let rows = if rows.num_rows() < whole { copied(&rows)? } else { rows };
             let floor = fragment.watermark.max(slice.first_window_end - 1);
             if let Some(open) = self.window.slice(slice.end, floor) {
                 self.with(open, |piece, work| {
@@ -229,6 +232,11 @@ pub(super) fn owned(
     Ok(filter_record_batch(&fragment.rows, &owned)?)
 }
 
+/// The same rows, with memory of their own.
+fn copied(rows: &RecordBatch) -> Result<RecordBatch> {
+    Ok(take_record_batch(rows, &UInt32Array::from_iter_values(0..rows.num_rows() as u32))?)
+}
+
 /// Partial aggregates, slice by slice.
 pub(super) fn by_slice(rows: &RecordBatch) -> Result<Vec<(Slice, RecordBatch)>> {
     let bound = |column: usize| rows.column(column).as_primitive::<Int64Type>().values().iter();
@@ -252,12 +260,13 @@ pub(super) fn by_slice(rows: &RecordBatch) -> Result<Vec<(Slice, RecordBatch)>> 
 mod tests {
     use arrow::array::TimestampMicrosecondArray;
     use arrow::array::types::TimestampMicrosecondType;
+    use arrow::compute::concat_batches;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use datafusion_functions_aggregate::count::count_udaf;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use tidemill_core::Batch;
-    use tidemill_core::testing::Collected;
+    use tidemill_core::testing::{Collected, context};
     use tidemill_core::window::WindowSpec;
 
     use super::*;
@@ -362,6 +371,27 @@ mod tests {
         };
         assert_eq!(counts(&out), (1..3610).map(expected).collect::<Vec<_>>());
         assert_eq!(windows.bytes(), 0);
+    }
+
+    #[test]
+    fn slices_of_one_file_weigh_what_they_did_before_they_were_put_there() {
+        let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
+        let mut windows = Windows::new(count_per(window), window, true);
+        for end in 1..=1000 {
+            put(&mut windows, end);
+        }
+        let fragments = windows.snapshot().unwrap();
+        assert_eq!(fragments.len(), 1000);
+        let schema = fragments[0].rows.schema();
+        let rows = concat_batches(&schema, fragments.iter().map(|f| &f.rows)).unwrap();
+        let fragment = StateFragment { rows, ..fragments[0].clone() };
+        let mut restored = Windows::new(count_per(window), window, true);
+        restored.restore(&fragment, &context(0, 1)).unwrap();
+        let (before, after) = (windows.bytes(), restored.bytes());
+        assert!(after < 2 * before, "{after} bytes, where it was {before}");
+        let mut out = Collected::default();
+        while restored.fire(1000, &mut out).unwrap() == Progress::More {}
+        assert_eq!(counts(&out), (1..=1000).map(|end| (end, end)).collect::<Vec<_>>());
     }
 
     /// Long windows over random slices, between which there may be gaps, and of which some come late.

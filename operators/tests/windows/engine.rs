@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use rand::RngExt;
@@ -292,16 +292,38 @@ impl<'a> Run<'a> {
             let watermark = self.watermarks[shard].iter().copied().min().unwrap();
             let merger = self.mergers[shard].as_mut();
             match barrier(merger, 1, full, &mut self.results).unwrap() {
-                StateChange::Replace(fragments) => *state = fragments,
+                StateChange::Replace(fragments) => *state = joined(fragments, watermark, rng),
                 StateChange::Append(fragments) => {
                     assert!(!full, "a full barrier hands over everything");
-                    state.extend(fragments);
+                    state.extend(joined(fragments, watermark, rng));
                 }
             }
             state.retain(|fragment| fragment.needed_until > watermark);
             state.iter_mut().for_each(|fragment| fragment.watermark = watermark);
         }
     }
+}
+
+/// The fragments as they may come back: some joined with those that are needed a little longer.
+fn joined(
+    mut fragments: Vec<StateFragment>,
+    watermark: EventTime,
+    rng: &mut ChaCha8Rng,
+) -> Vec<StateFragment> {
+    fragments.retain(|fragment| fragment.needed_until > watermark);
+    fragments.sort_by_key(|fragment| fragment.needed_until);
+    let mut joined: Vec<StateFragment> = Vec::new();
+    for fragment in fragments {
+        match joined.last_mut().filter(|_| rng.random_bool(0.5)) {
+            None => joined.push(fragment),
+            Some(last) => {
+                let schema = fragment.rows.schema();
+                last.rows = concat_batches(&schema, [&last.rows, &fragment.rows]).unwrap();
+                last.needed_until = fragment.needed_until;
+            }
+        }
+    }
+    joined
 }
 
 /// Rows as text, times as microseconds.

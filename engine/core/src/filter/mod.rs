@@ -13,7 +13,7 @@ use arrow::compute::{FilterBuilder, FilterPredicate, prep_null_mask_filter};
 use arrow::datatypes::DataType;
 
 use self::vectors::compress;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 mod vectors;
 
@@ -56,6 +56,10 @@ impl Kept {
     /// # Errors
     /// A column of another length.
     pub fn of(&self, column: &ArrayRef) -> Result<ArrayRef> {
+        if column.len() != self.rows.len() {
+            let (rows, mask) = (column.len(), self.rows.len());
+            return Err(Error::internal(format!("a mask of {mask} rows for a column of {rows}")));
+        }
         if column.null_count() == column.len() {
             return Ok(column.slice(0, self.count));
         }
@@ -94,7 +98,7 @@ mod tests {
         Float64Array, Int32Array, Int64Array, StringArray, StringViewArray,
         TimestampMicrosecondArray, UInt64Array, new_null_array,
     };
-    use arrow::buffer::NullBuffer;
+    use arrow::buffer::{BooleanBuffer, NullBuffer};
     use arrow::compute::{filter, filter_record_batch};
     use arrow::datatypes::{Field, Fields, Schema};
     use rand::{RngExt, SeedableRng};
@@ -175,6 +179,33 @@ mod tests {
                 let expected = filter(&column, &kept).unwrap();
                 assert_eq!(&Kept::new(&kept).of(&column).unwrap(), &expected);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_null_in_the_mask_is_not_kept_whatever_lies_under_it() {
+        for one_in in [2, 3 * SPARSE] {
+            let bits = BooleanBuffer::collect_bool(10_000, |row| row % one_in == 0);
+            let valid = NullBuffer::from_iter((0..10_000).map(|row| row % 3 > 0));
+            let mask = BooleanArray::new(bits, Some(valid));
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
+            let kept = Kept::new(&mask);
+            let expected = filter(&column, &mask).unwrap();
+            assert_eq!(kept.count(), expected.len());
+            assert_eq!(&kept.of(&column).unwrap(), &expected);
+        }
+    }
+
+    #[test]
+    fn a_column_of_another_length_is_an_error() {
+        let kept = Kept::new(&BooleanArray::from(vec![true; 3]));
+        let [short, long, nothing]: [ArrayRef; 3] = [
+            Arc::new(Int64Array::from(vec![1, 2])),
+            Arc::new(Int64Array::from(vec![1, 2, 3, 4])),
+            new_null_array(&DataType::Int64, 2),
+        ];
+        for column in [short, long, nothing] {
+            assert!(kept.of(&column).unwrap_err().to_string().contains("a mask of 3 rows"));
         }
     }
 }

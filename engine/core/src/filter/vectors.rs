@@ -18,7 +18,7 @@ const LANES: usize = 8;
 /// The values of a column that are kept, so many; `None` where they do not have eight bytes each, or one is
 /// missing.
 pub(super) fn compress(column: &ArrayRef, kept: &BooleanBuffer, count: usize) -> Option<ArrayRef> {
-    if column.null_count() > 0 || kept.len() != column.len() {
+    if column.null_count() > 0 {
         return None;
     }
     match column.data_type() {
