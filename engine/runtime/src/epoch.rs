@@ -16,8 +16,8 @@ use tidemill_core::source::{Offset, SplitId};
 use tidemill_core::{Epoch, EventTime, Result};
 use tracing::{Span, info_span};
 
-use crate::bundle::{Bundle, bundles};
 use crate::coordinate::{SinkRun, sum_counts};
+use crate::fragments::joined;
 use crate::query::query;
 use crate::recover::fingerprint;
 use crate::shard::ShardCut;
@@ -126,11 +126,9 @@ impl EpochInProgress {
             StateChange::Append(fragments) => (self.full && fragments.is_empty(), fragments),
         };
         let mut files = Vec::new();
-        for (seq, Bundle { rows, needed_until }) in
-            bundles(fragments, watermark)?.into_iter().enumerate()
-        {
-            let file = folder.write_state(self.number, &node, shard, seq, &[rows])?;
-            files.push((file, needed_until));
+        for (seq, fragment) in joined(fragments, watermark)?.into_iter().enumerate() {
+            let file = folder.write_state(self.number, &node, shard, seq, &[fragment.rows])?;
+            files.push((file, fragment.needed_until));
         }
         self.changes.push(FileChange { node, shard, watermark, replace, files });
         Ok(())

@@ -16,7 +16,6 @@
 mod align;
 mod backlog;
 mod build;
-mod bundle;
 mod commit;
 mod coordinate;
 mod delay;
@@ -24,6 +23,7 @@ mod delivery;
 mod discover;
 mod epoch;
 mod exchange;
+mod fragments;
 mod gather;
 mod guard;
 pub mod job;

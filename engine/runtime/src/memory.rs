@@ -62,9 +62,9 @@ pub struct MemoryStatus {
 /// The memory of a job.
 pub(crate) struct Memory {
     budget: u64,
-    /// Bytes in all, where there is a budget. Every shard would write to it with each batch, and they would wait for
-    /// each other.
-    used: AtomicU64,
+    /// Bytes in all, where there is a budget. Without one nobody asks after each batch, and shards that all write to it
+    /// wait for each other.
+    against_budget: AtomicU64,
     holders: Mutex<Vec<Arc<Bytes>>>,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Account {
 impl Memory {
     pub fn new(budget: Option<usize>) -> Arc<Self> {
         let budget = budget.map_or(u64::MAX, |budget| budget as u64);
-        Arc::new(Self { budget, used: AtomicU64::new(0), holders: Mutex::default() })
+        Arc::new(Self { budget, against_budget: AtomicU64::new(0), holders: Mutex::default() })
     }
 
     /// An account for one holder; those with the same name and kind are told of together.
@@ -102,7 +102,7 @@ impl Memory {
 
     /// Whether more is held than the budget allows.
     pub fn is_over(&self) -> bool {
-        self.used.load(Ordering::Relaxed) > self.budget
+        self.against_budget.load(Ordering::Relaxed) > self.budget
     }
 
     fn used(&self) -> u64 {
@@ -173,7 +173,7 @@ impl Account {
         if bytes > 0 {
             by(&self.bytes.held, bytes);
             if self.memory.has_budget() {
-                by(&self.memory.used, bytes);
+                by(&self.memory.against_budget, bytes);
             }
         }
     }

@@ -24,6 +24,7 @@ pub(in crate::window) type Positions = Arc<[Vec<u32>]>;
 
 /// Who owns the groups of a dense table that has no gaps: of many slices it is the same.
 pub(in crate::window) struct Owned {
+    /// The key of the first position, and where its groups lie.
     run: (i64, Range<usize>),
     positions: Positions,
 }

@@ -2,11 +2,10 @@
 //! together.
 //!
 //! Stands between operators' fragments and the checkpoint's folder, on the coordinator's thread. A window of an hour
-//! by the second has thousands of slices, and a file for each would cost far more than what is in it. Invariants: each
-//! fragment that is needed is in one bundle, with others of its schema alone, and a bundle is needed until the last of
-//! its fragments is.
+//! by the second has thousands of slices, and a file for each would cost far more than what is in it. Invariants: the
+//! rows of each fragment that is needed are in one that is written, with those of its schema alone, and that is needed
+//! until the last of them is.
 
-use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use tidemill_core::operator::StateFragment;
 use tidemill_core::{EventTime, Result};
@@ -16,46 +15,40 @@ use crate::memory::rows_bytes;
 /// A file that holds so many bytes is not made larger. What of it is no longer needed stays for so long.
 const FULL: usize = 4 << 20;
 
-/// What one file holds.
-#[derive(Debug)]
-pub(crate) struct Bundle {
-    pub rows: RecordBatch,
-    pub needed_until: EventTime,
-}
-
-/// The fragments in as few files as is good for them; those that are needed no longer, or are empty, in none.
-pub(crate) fn bundles(fragments: Vec<StateFragment>, watermark: EventTime) -> Result<Vec<Bundle>> {
+/// The fragments as they are written, one to a file; without those that are needed no longer, or are empty.
+pub(crate) fn joined(
+    fragments: Vec<StateFragment>,
+    watermark: EventTime,
+) -> Result<Vec<StateFragment>> {
     let is_needed = |fragment: &StateFragment| {
         fragment.needed_until > watermark && fragment.rows.num_rows() > 0
     };
     let mut fragments: Vec<_> = fragments.into_iter().filter(is_needed).collect();
     fragments.sort_by_key(|fragment| fragment.needed_until);
-    let (mut bundles, mut waiting, mut bytes) = (Vec::new(), Vec::<StateFragment>::new(), 0);
+    let (mut joined, mut waiting, mut bytes) = (Vec::new(), Vec::<StateFragment>::new(), 0);
     for fragment in fragments {
         let more = rows_bytes(&fragment.rows);
         let is_other = |last: &StateFragment| last.rows.schema() != fragment.rows.schema();
         if bytes + more > FULL || waiting.last().is_some_and(is_other) {
-            bundles.extend(bundle(std::mem::take(&mut waiting))?);
+            joined.extend(join(std::mem::take(&mut waiting))?);
             bytes = 0;
         }
         bytes += more;
         waiting.push(fragment);
     }
-    bundles.extend(bundle(waiting)?);
-    Ok(bundles)
+    joined.extend(join(waiting)?);
+    Ok(joined)
 }
 
-/// These fragments in one file.
-fn bundle(fragments: Vec<StateFragment>) -> Result<Option<Bundle>> {
+/// These fragments as one.
+fn join(fragments: Vec<StateFragment>) -> Result<Option<StateFragment>> {
     let Some(last) = fragments.last() else { return Ok(None) };
-    let needed_until = last.needed_until;
-    let rows = match fragments.as_slice() {
-        [one] => one.rows.clone(),
-        several => {
-            concat_batches(several[0].rows.schema_ref(), several.iter().map(|part| &part.rows))?
-        }
+    let parts = fragments.iter().map(|part| &part.rows);
+    let rows = match fragments.len() {
+        1 => last.rows.clone(),
+        _ => concat_batches(last.rows.schema_ref(), parts)?,
     };
-    Ok(Some(Bundle { rows, needed_until }))
+    Ok(Some(StateFragment { rows, ..last.clone() }))
 }
 
 #[cfg(test)]
@@ -64,7 +57,7 @@ mod tests {
 
     use arrow::array::cast::AsArray;
     use arrow::array::types::Int64Type;
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use tidemill_core::time::BEGINNING;
 
     use super::*;
@@ -75,24 +68,24 @@ mod tests {
         StateFragment { rows, needed_until, watermark: BEGINNING }
     }
 
-    /// How many rows each bundle has, their sum, and until when it is needed.
-    fn told(bundles: &[Bundle]) -> Vec<(usize, i64, EventTime)> {
-        let told = |bundle: &Bundle| {
-            let numbers = bundle.rows.column(0).as_primitive::<Int64Type>();
-            (numbers.len(), numbers.values().iter().sum(), bundle.needed_until)
+    /// How many rows each has, their sum, and until when it is needed.
+    fn told(fragments: &[StateFragment]) -> Vec<(usize, i64, EventTime)> {
+        let told = |fragment: &StateFragment| {
+            let numbers = fragment.rows.column(0).as_primitive::<Int64Type>();
+            (numbers.len(), numbers.values().iter().sum(), fragment.needed_until)
         };
-        bundles.iter().map(told).collect()
+        fragments.iter().map(told).collect()
     }
 
     #[test]
     fn small_fragments_share_a_file_that_is_needed_as_long_as_the_last_of_them() {
         let fragments = [(0, 2, 30), (10, 1, 20), (20, 3, 10), (30, 0, 40), (40, 1, 41)];
         let fragments = fragments.map(|(first, rows, until)| fragment(first, rows, until)).to_vec();
-        let all = bundles(fragments.clone(), 9).unwrap();
+        let all = joined(fragments.clone(), 9).unwrap();
         assert_eq!(told(&all), [(7, 1 + 10 + 63 + 40, 41)]);
-        let fewer = bundles(fragments, 20).unwrap();
+        let fewer = joined(fragments, 20).unwrap();
         assert_eq!(told(&fewer), [(3, 1 + 40, 41)], "the others' windows have fired");
-        assert!(bundles(Vec::new(), 0).unwrap().is_empty());
+        assert!(joined(Vec::new(), 0).unwrap().is_empty());
     }
 
     #[test]
@@ -101,8 +94,8 @@ mod tests {
         let other = RecordBatch::try_from_iter([("word", words)]).unwrap();
         let fragments = vec![fragment(1, 2, 1), fragment(3, 1, 3), fragment(4, 1, 4)];
         let other = StateFragment { rows: other, needed_until: 2, watermark: BEGINNING };
-        let all = bundles([fragments, vec![other]].concat(), 0).unwrap();
-        let rows: Vec<_> = all.iter().map(|b| (b.rows.num_rows(), b.needed_until)).collect();
+        let all = joined([fragments, vec![other]].concat(), 0).unwrap();
+        let rows: Vec<_> = all.iter().map(|f| (f.rows.num_rows(), f.needed_until)).collect();
         assert_eq!(rows, [(2, 1), (1, 2), (2, 4)]);
     }
 
@@ -111,8 +104,8 @@ mod tests {
         let half = (FULL / size_of::<i64>() / 2) as i64;
         let fragments = [(0, half, 3), (0, half, 1), (0, 1, 4), (0, 5 * half, 5), (0, 1, 6)];
         let fragments = fragments.map(|(first, rows, until)| fragment(first, rows, until));
-        let all = bundles(fragments.to_vec(), 0).unwrap();
-        let rows: Vec<_> = all.iter().map(|b| (b.rows.num_rows() as i64, b.needed_until)).collect();
+        let all = joined(fragments.to_vec(), 0).unwrap();
+        let rows: Vec<_> = all.iter().map(|f| (f.rows.num_rows() as i64, f.needed_until)).collect();
         assert_eq!(rows, [(2 * half, 3), (1, 4), (5 * half, 5), (1, 6)]);
     }
 }
