@@ -79,6 +79,7 @@ INSERT INTO o SELECT carrier, dely FROM flights;
     let told: Vec<&str> =
         ended.stderr.lines().filter(|line| line.contains("the header does not name")).collect();
     assert!(matches!(*told, [line] if line.contains("flights.csv") && line.contains("`dely`")));
+    assert!(told[0].ends_with("it says carrier,delay"), "{}", told[0]);
     assert!(!told[0].contains("note"), "nobody looks at it: {}", told[0]);
     let ended = run_job(folder.path(), &sql.replace("dely", "delay"), &[]).expect(0);
     assert!(!ended.stderr.contains("the header does not name"), "{}", ended.stderr);

@@ -127,7 +127,7 @@ impl TextReader {
                     Some(header) => {
                         let decoder = csv.decoder_with_header(stored, &header)?.reading(needs)?;
                         if lane.is_none_or(|lane| lane.number == 0) {
-                            tell_missing(&file.path, &decoder);
+                            tell_missing(&file.path, &decoder, &header);
                         }
                         Box::new(decoder)
                     }
@@ -395,13 +395,14 @@ fn first_of_block(
 }
 
 /// Says which columns a file does not have: their names may be misspelt.
-fn tell_missing(path: &Path, decoder: &CsvDecoder) {
+fn tell_missing(path: &Path, decoder: &CsvDecoder, header: &[u8]) {
     let missing: Vec<_> = decoder.missing().map(|name| format!("`{name}`")).collect();
     if !missing.is_empty() {
         tracing::warn!(
-            "{}: the header does not name {}: null in every row. Names are compared with their case",
+            "{}: the header does not name {}, which is null in every row: it says {}",
             path.display(),
-            missing.join(", ")
+            missing.join(", "),
+            String::from_utf8_lossy(header).trim_end()
         );
     }
 }
