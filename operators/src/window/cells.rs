@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! dense    position = key - first                   keys that lie close together
+//! owned    position = place among the owner's keys   what one shard owns of them
 //! sparse   key -> position, in order of appearance   others, and few of them
 //! ```
 //!
 //! Invariants: at a position without rows nothing has been added; dense positions are at most
-//! [`SPREAD`] times the groups, but for small tables, for those that are known to fill up, and for one
-//! owner's part of others.
+//! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up.
 
 use std::sync::Arc;
 
@@ -27,8 +27,11 @@ use super::table::{Partial, Results};
 use crate::aggregate::{Cells, Group};
 
 mod join;
+mod owned;
 
-pub(super) use self::join::{Owned, Positions};
+pub(super) use self::join::{Part, Parts, SideBySide};
+pub(super) use self::owned::ByOwner;
+use self::owned::OwnedKeys;
 
 /// Positions for a group, at most, where keys do not lie close together.
 const SPREAD: usize = 4;
@@ -43,9 +46,16 @@ const AHEAD: usize = 128;
 /// Rows that are looked at together: they may all have the same key.
 const STRETCH: usize = 256;
 
-/// Where a dense table's keys lay: the next slice's probably will, too.
+/// Where keys lay in the tables before: in the next slice's they probably will, too.
+#[derive(Default)]
+pub(super) struct Expected {
+    range: Option<KeyRange>,
+    owned: Option<Arc<OwnedKeys>>,
+}
+
+/// Where a dense table's keys lay.
 #[derive(Clone, Copy)]
-pub(super) struct KeyRange {
+struct KeyRange {
     first: i64,
     len: usize,
     /// How many rows went into the table that had it.
@@ -66,6 +76,8 @@ enum Index {
     Dense {
         first: i64,
     },
+    /// All of these keys have a position, and no others: groups that have come through the exchange.
+    Owned(Arc<OwnedKeys>),
     Sparse(Sparse),
 }
 
@@ -109,13 +121,13 @@ impl CellTable {
 
     /// Takes rows, `total` with those that went in before. What is known of the keys is handed on in
     /// `expected`.
-    pub fn update(&mut self, rows: &Evaluated, total: usize, expected: &mut Option<KeyRange>) {
+    pub fn update(&mut self, rows: &Evaluated, total: usize, expected: &mut Expected) {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
         let column = |input: &usize| rows.values[*input].as_primitive::<Float64Type>();
         let plan = self.cells.plan.clone();
         let values: Vec<&Float64Array> = plan.inputs.iter().map(column).collect();
         if self.cells.counts.is_empty() {
-            self.begin(keys[0], keys.len(), *expected);
+            self.begin(keys[0], keys.len(), expected);
         }
         let mut row = 0;
         while row < keys.len() {
@@ -125,6 +137,10 @@ impl CellTable {
             row += match self.index {
                 Index::Dense { first } => self.update_dense(first, &keys[row..], &values),
                 Index::Sparse(_) => self.update_sparse(&keys[row..], &values),
+                Index::Owned(_) => {
+                    self.scatter();
+                    0
+                }
             };
             if let Some(key) = keys.get(row) {
                 self.make_room(*key);
@@ -134,9 +150,14 @@ impl CellTable {
     }
 
     /// Hands on where keys lie, of a table that `total` rows went into.
-    fn tell(&self, total: usize, expected: &mut Option<KeyRange>) {
-        if let Index::Dense { first } = self.index {
-            *expected = Some(KeyRange { first, len: self.cells.counts.len(), rows: total });
+    fn tell(&self, total: usize, expected: &mut Expected) {
+        match &self.index {
+            Index::Dense { first } => {
+                let len = self.cells.counts.len();
+                expected.range = Some(KeyRange { first: *first, len, rows: total });
+            }
+            Index::Owned(keys) => expected.owned = Some(keys.clone()),
+            Index::Sparse(_) => {}
         }
     }
 
@@ -172,12 +193,12 @@ impl CellTable {
 
     /// Positions for the first batch, of so many rows: where the table before had them, if there is
     /// reason to think that they will be filled. What is not touched of them takes no memory.
-    fn begin(&mut self, key: i64, rows: usize, expected: Option<KeyRange>) {
+    fn begin(&mut self, key: i64, rows: usize, expected: &Expected) {
         let likely = |range: &KeyRange| {
             (key.wrapping_sub(range.first) as usize) < range.len
                 && range.len <= (AHEAD * rows).max(SPREAD * range.rows)
         };
-        match expected.filter(likely) {
+        match expected.range.filter(likely) {
             Some(range) => {
                 self.index = Index::Dense { first: range.first };
                 self.cells.resize(range.len);
@@ -263,6 +284,7 @@ impl CellTable {
     fn key(&self, position: usize) -> i64 {
         match &self.index {
             Index::Dense { first } => first + position as i64,
+            Index::Owned(keys) => keys.key(position),
             Index::Sparse(sparse) => sparse.keys[position],
         }
     }
@@ -270,8 +292,8 @@ impl CellTable {
     /// How many groups there are.
     pub fn len(&self) -> usize {
         match &self.index {
-            Index::Dense { .. } => self.cells.counts.iter().filter(|count| **count > 0).count(),
             Index::Sparse(sparse) => sparse.keys.len(),
+            _ => self.cells.counts.iter().filter(|count| **count > 0).count(),
         }
     }
 
@@ -318,6 +340,10 @@ impl CellTable {
                     }
                     self.make_room(key);
                 }
+                Index::Owned(keys) => match keys.place(key) {
+                    Some(position) => return position,
+                    None => self.scatter(),
+                },
                 Index::Sparse(sparse) => {
                     let position = sparse.position(key);
                     if position == self.cells.counts.len() {
@@ -329,13 +355,20 @@ impl CellTable {
         }
     }
 
+    /// How many groups there are at these positions.
+    pub fn groups_at(&self, positions: &[u32]) -> usize {
+        let has_rows = |position: &&u32| self.cells.counts[**position as usize] > 0;
+        positions.iter().filter(has_rows).count()
+    }
+
     /// The groups at these positions with the states of their aggregates.
     pub fn partial(&self, positions: &[u32]) -> Partial {
         let group = |position: &u32| {
             let position = *position as usize;
-            Group { position, key: self.key(position), rows: self.cells.counts[position] }
+            let rows = self.cells.counts[position];
+            (rows > 0).then(|| Group { position, key: self.key(position), rows })
         };
-        self.partial_of(&positions.iter().map(group).collect::<Vec<_>>())
+        self.partial_of(&positions.iter().filter_map(group).collect::<Vec<_>>())
     }
 
     fn partial_of(&self, groups: &[Group]) -> Partial {
@@ -362,10 +395,16 @@ impl CellTable {
         }
     }
 
+    /// What of the bytes in use falls to so many positions.
+    pub fn bytes_of(&self, positions: usize) -> usize {
+        self.bytes() / self.cells.counts.len().max(1) * positions
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         let index = match &self.index {
             Index::Dense { .. } => 0,
+            Index::Owned(keys) => keys.bytes(),
             Index::Sparse(sparse) => {
                 sparse.positions.allocation_size() + sparse.keys.capacity() * size_of::<i64>()
             }

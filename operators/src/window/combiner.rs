@@ -12,7 +12,7 @@ use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
 use super::aggregates::Accumulators;
-use super::cells::Owned;
+use super::cells::ByOwner;
 use super::emit;
 use super::parcel;
 use super::place::{Placed, place};
@@ -42,8 +42,8 @@ pub(super) struct Combiner {
     /// Accumulators without groups, once rows have passed through as they are.
     converters: Option<Accumulators>,
     handover: Handover,
-    /// Of the last table that went out without gaps.
-    owned: Option<Owned>,
+    /// Of the last dense table that went out.
+    by_owner: Option<ByOwner>,
 }
 
 /// Whether combining is worth its while: it is not where keys are nearly unique.
@@ -86,7 +86,7 @@ impl Combiner {
             gain: Gain::default(),
             converters: None,
             handover: Handover::default(),
-            owned: None,
+            by_owner: None,
         }
     }
 
@@ -141,7 +141,7 @@ impl Combiner {
             let rows = table.rows();
             match table.leave()? {
                 Leaving::Cells(cells) => {
-                    parcel::hand_over(slice, cells, self.shards, &mut self.owned, out)
+                    parcel::hand_over(slice, cells, self.shards, &mut self.by_owner, out)
                 }
                 Leaving::Columns(partial) => {
                     self.gain.combined(rows, partial.rows);

@@ -10,14 +10,14 @@ use tidemill_core::operator::Output;
 use tidemill_core::window::Slice;
 use tidemill_core::{Error, Parcel, Result};
 
-use super::cells::{CellTable, Owned, Positions};
+use super::cells::{ByOwner, CellTable, Part, Parts};
 use super::table::Partial;
 
 /// A slice's groups, sorted by owner.
 struct Sorted {
     slice: Slice,
     table: CellTable,
-    positions: Positions,
+    parts: Parts,
 }
 
 /// What one shard owns of a slice's groups.
@@ -25,6 +25,7 @@ struct Sorted {
 pub(super) struct Share {
     of: Arc<Sorted>,
     owner: usize,
+    groups: usize,
 }
 
 /// Hands the groups of a slice over to the shards that own them. Who owns them is handed on in `last`.
@@ -32,15 +33,15 @@ pub(super) fn hand_over(
     slice: Slice,
     table: CellTable,
     shards: usize,
-    last: &mut Option<Owned>,
+    last: &mut Option<ByOwner>,
     out: &mut dyn Output,
 ) {
-    let positions = table.positions_by_owner(shards, last);
-    let sorted = Arc::new(Sorted { slice, table, positions });
+    let parts = table.by_owner(shards, last);
+    let sorted = Arc::new(Sorted { slice, table, parts });
     for owner in 0..shards {
-        let share = Share { of: sorted.clone(), owner };
-        let groups = share.positions().len();
+        let groups = sorted.table.groups_at(sorted.parts.of(owner).positions());
         if groups > 0 {
+            let share = Share { of: sorted.clone(), owner, groups };
             let (bytes, content) = (share.bytes(), sorted.clone());
             out.hand_over(Parcel { owner, content, groups, bytes });
         }
@@ -53,9 +54,9 @@ impl Share {
     /// # Errors
     /// It was packed by another operator: an internal error.
     pub fn unpack(parcel: Parcel) -> Result<Self> {
-        let owner = parcel.owner;
+        let Parcel { owner, groups, .. } = parcel;
         match parcel.content.downcast::<Sorted>() {
-            Ok(of) => Ok(Self { of, owner }),
+            Ok(of) => Ok(Self { of, owner, groups }),
             Err(_) => Err(Error::internal("a parcel of another operator came to a merger")),
         }
     }
@@ -68,19 +69,23 @@ impl Share {
         &self.of.table
     }
 
-    pub fn positions(&self) -> &[u32] {
-        &self.of.positions[self.owner]
+    pub fn part(&self) -> Part<'_> {
+        self.of.parts.of(self.owner)
+    }
+
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.groups
     }
 
     /// The groups with the states of their aggregates.
     pub fn partial(&self) -> Partial {
-        self.table().partial(self.positions())
+        self.table().partial(self.part().positions())
     }
 
     /// The part of the table's bytes that falls to this share.
     pub fn bytes(&self) -> usize {
-        let groups: usize = self.of.positions.iter().map(Vec::len).sum();
-        self.table().bytes() / groups.max(1) * self.positions().len()
-            + size_of_val(self.positions())
+        let part = self.part();
+        self.table().bytes_of(part.positions().len()) + size_of_val(part.positions())
     }
 }

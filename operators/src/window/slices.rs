@@ -9,7 +9,7 @@ use tidemill_core::{EventTime, Result};
 use self::ladder::Ladder;
 use self::piece::Pieces;
 pub(super) use self::piece::{Piece, Work};
-use super::table::{Results, Table};
+use super::table::Results;
 
 mod ladder;
 mod piece;
@@ -80,8 +80,11 @@ impl Slices {
             let mut last = self.last.take().filter(|last| last.slices == slices);
             if let Some(last) = &last {
                 last.results.iter().cloned().try_for_each(&mut each)?;
+            } else if slices.start() == slices.end() && *slices.end() <= expired {
+                let piece = self.pieces.remove(*slices.start()).unwrap_or_default();
+                piece.into_results(work, each)?;
             } else {
-                let table = self.table(numbers, &slices, expired, work)?;
+                let table = self.ladder.table(numbers, &mut self.pieces, work)?;
                 let mut results = Vec::new();
                 table.into_results(|part| {
                     if is_last_again {
@@ -96,21 +99,6 @@ impl Slices {
         self.pieces.expire(expired);
         self.ladder.expire(expired);
         Ok(())
-    }
-
-    /// Puts a window together, of whose slices the first and last are known.
-    fn table(
-        &mut self,
-        numbers: Range<i64>,
-        slices: &RangeInclusive<i64>,
-        expired: i64,
-        work: &mut Work,
-    ) -> Result<Table> {
-        if slices.start() == slices.end() && *slices.end() <= expired {
-            let piece = self.pieces.remove(*slices.start()).unwrap_or_default();
-            return piece.into_table(work);
-        }
-        self.ladder.table(numbers, &mut self.pieces, work)
     }
 
     /// Bytes in use.

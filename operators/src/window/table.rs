@@ -12,7 +12,7 @@ use datafusion_physical_plan::aggregates::order::GroupOrdering;
 use tidemill_core::Result;
 
 use super::aggregates::Aggregates;
-use super::cells::{CellTable, KeyRange};
+use super::cells::{CellTable, Expected};
 use super::parcel::Share;
 use super::plan::{BOUNDS, Evaluated, Plan};
 use crate::failed;
@@ -81,8 +81,8 @@ pub(super) type Scratch = Vec<usize>;
 #[derive(Default)]
 pub(super) struct Handover {
     groups: Scratch,
-    /// Where keys have lain close together.
-    range: Option<KeyRange>,
+    /// Where keys lie.
+    pub expected: Expected,
 }
 
 impl Table {
@@ -111,7 +111,7 @@ impl Table {
         match self.form_for(plan, &rows.keys, handover)? {
             Form::General(table) => table.update(plan, rows, &mut handover.groups),
             Form::Cells(table) => {
-                table.update(rows, total, &mut handover.range);
+                table.update(rows, total, &mut handover.expected);
                 Ok(())
             }
         }
@@ -126,17 +126,17 @@ impl Table {
         let total = self.rows;
         match self.form_for(plan, &partial.keys, handover)? {
             Form::General(table) => table.merge(plan, partial, &mut handover.groups),
-            Form::Cells(table) => table.merge(partial, total, &mut handover.range),
+            Form::Cells(table) => table.merge(partial, total, &mut handover.expected),
         }
     }
 
     /// Takes a share of another shard's groups.
     pub fn take_in(&mut self, plan: &Plan, share: &Share, handover: &mut Handover) -> Result<()> {
-        self.rows += share.positions().len();
+        self.rows += share.groups();
         match &mut self.form {
             Form::General(table) => table.merge(plan, &share.partial(), &mut handover.groups),
             Form::Cells(table) => {
-                table.take_in(share.table(), share.positions(), self.rows, &mut handover.range);
+                table.take_in(share.table(), &share.part(), self.rows, &mut handover.expected);
                 Ok(())
             }
         }
@@ -189,7 +189,7 @@ impl Table {
         match (part, &mut self.form) {
             (Resting::Cells(cells, rows), Form::Cells(table)) => {
                 self.rows += rows;
-                table.take_in_all(cells, self.rows, &mut handover.range);
+                table.take_in_all(cells, self.rows, &mut handover.expected);
                 Ok(())
             }
             (Resting::Cells(cells, _), _) => self.merge(plan, &cells.to_partial(), handover),

@@ -40,11 +40,11 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// No slices. `keep_unsaved`: [`Windows::increment`] is going to be called.
-    pub fn new(plan: Arc<Plan>, window: AlignedWindow, keep_unsaved: bool) -> Self {
+    /// No slices. `keep_unsaved`: [`Windows::increment`] is going to be called. `shards`: as many send shares.
+    pub fn new(plan: Arc<Plan>, window: AlignedWindow, keep_unsaved: bool, shards: usize) -> Self {
         let some_end = window.slice_end(0).unwrap_or(0);
         Self {
-            work: Work { plan, keep_unsaved, handover: Handover::default() },
+            work: Work { plan, keep_unsaved, shards, handover: Handover::default() },
             window,
             offset: some_end.rem_euclid(window.step()),
             slices: Slices::new(window.step()),
@@ -95,10 +95,8 @@ impl Windows {
     }
 
     /// Takes a share of another shard's groups of one slice.
-    pub fn take_in(&mut self, share: &Share) -> Result<()> {
-        self.with(share.slice(), |piece, work| {
-            piece.table(work)?.take_in(&work.plan, share, &mut work.handover)
-        })
+    pub fn take_in(&mut self, share: Share) -> Result<()> {
+        self.with(share.slice(), |piece, work| piece.take_in(share, work))
     }
 
     /// Takes back a fragment of a checkpoint: what this shard owns of it, and what of that still
@@ -318,7 +316,7 @@ mod tests {
     /// Puts one row into each slice and fires each window. Returns the most merges that a window
     /// took, how many windows together, and all windows' counts.
     fn one_row_per_slice(window: AlignedWindow, slices: i64) -> (usize, usize, Vec<i64>) {
-        let mut windows = Windows::new(count_per(window), window, false);
+        let mut windows = Windows::new(count_per(window), window, false, 1);
         let (mut most, mut out) = (0, Collected::default());
         for end in 1..=slices {
             put(&mut windows, end);
@@ -353,7 +351,7 @@ mod tests {
     #[test]
     fn windows_of_the_same_slices_are_put_together_once_until_a_late_row_comes() {
         let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
-        let mut windows = Windows::new(count_per(window), window, false);
+        let mut windows = Windows::new(count_per(window), window, false, 1);
         let mut out = Collected::default();
         for end in 1..=10 {
             put(&mut windows, end);
@@ -376,7 +374,7 @@ mod tests {
     #[test]
     fn slices_of_one_file_weigh_what_they_did_before_they_were_put_there() {
         let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
-        let mut windows = Windows::new(count_per(window), window, true);
+        let mut windows = Windows::new(count_per(window), window, true, 1);
         for end in 1..=1000 {
             put(&mut windows, end);
         }
@@ -385,7 +383,7 @@ mod tests {
         let schema = fragments[0].rows.schema();
         let rows = concat_batches(&schema, fragments.iter().map(|f| &f.rows)).unwrap();
         let fragment = StateFragment { rows, ..fragments[0].clone() };
-        let mut restored = Windows::new(count_per(window), window, true);
+        let mut restored = Windows::new(count_per(window), window, true, 1);
         restored.restore(&fragment, &context(0, 1)).unwrap();
         let (before, after) = (windows.bytes(), restored.bytes());
         assert!(after < 2 * before, "{after} bytes, where it was {before}");
@@ -403,7 +401,7 @@ mod tests {
             let offset = rng.random_range(-50..50);
             let of = [AlignedWindow::hopping, AlignedWindow::cumulating][rng.random_range(0..2)];
             let window = of(slices * step, step, offset).unwrap();
-            let mut windows = Windows::new(count_per(window), window, false);
+            let mut windows = Windows::new(count_per(window), window, false, 1);
             let (mut out, mut rows, mut now) = (Collected::default(), Vec::new(), -3000);
             for _ in 0..rng.random_range(1..1500) {
                 now += match rng.random_range(0..400) {

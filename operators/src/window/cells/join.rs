@@ -1,10 +1,9 @@
 //! How a table takes the groups of others: as columns, from their own places, or those of one owner. On the
 //! data path behind the exchange, and where windows are put together.
 //!
-//! Invariant: where two tables are dense, all groups move by the same distance, and no key is looked up but the
-//! outermost.
+//! Invariant: where keys lie in two tables in the same order without gaps, all groups move by the same distance, and
+//! no key is looked up.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -12,21 +11,92 @@ use arrow::array::types::Int64Type;
 use tidemill_core::Result;
 use tidemill_core::key::{hash_integer, key_group, owner};
 
-use super::{CellTable, Index, KeyRange, SMALL};
-use crate::window::table::Partial;
+use super::owned::{ByOwner, OwnedKeys};
+use super::{CellTable, Expected, Index};
+use crate::window::emit::BATCH_ROWS;
+use crate::window::table::{Partial, Results};
 
-/// Positions for a group, at most, in a table that holds one owner's groups of a table that is dense: as
-/// many as it has there, and those of the other owners between them.
-const SHARED_SPREAD: usize = 8;
+/// Places for a key, at most, that a table takes over from the one before it.
+const ROOM: usize = 2;
 
-/// By shard: the positions of the groups that it owns, in ascending order.
-pub(in crate::window) type Positions = Arc<[Vec<u32>]>;
+/// The groups of a table by their owners.
+pub(in crate::window) enum Parts {
+    /// Of a dense table: all positions, whether there are groups or not.
+    Owned(ByOwner),
+    /// The positions of groups.
+    Listed(Vec<Vec<u32>>),
+}
 
-/// Who owns the groups of a dense table that has no gaps: of many slices it is the same.
-pub(in crate::window) struct Owned {
-    /// The key of the first position, and where its groups lie.
-    run: (i64, Range<usize>),
-    positions: Positions,
+/// What one owner has of a table.
+pub(in crate::window) enum Part<'a> {
+    Owned(&'a Arc<OwnedKeys>),
+    Listed(&'a [u32]),
+}
+
+impl Parts {
+    /// What this one has.
+    pub fn of(&self, owner: usize) -> Part<'_> {
+        match self {
+            Self::Owned(by_owner) => Part::Owned(&by_owner[owner]),
+            Self::Listed(by_owner) => Part::Listed(&by_owner[owner]),
+        }
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Where the groups are, in ascending order; there may be positions without one.
+    pub fn positions(&self) -> &'a [u32] {
+        match self {
+            Self::Owned(keys) => keys.offsets(),
+            Self::Listed(positions) => positions,
+        }
+    }
+}
+
+/// What one owner has of several tables, whose keys lie side by side.
+pub(in crate::window) struct SideBySide<'a> {
+    parts: Vec<(&'a CellTable, &'a OwnedKeys)>,
+    /// The keys of all of them.
+    keys: Arc<OwnedKeys>,
+}
+
+impl<'a> SideBySide<'a> {
+    /// The parts; `None` where there are none, or their keys do not lie side by side.
+    pub fn of(parts: impl Iterator<Item = (&'a CellTable, Part<'a>)>) -> Option<Self> {
+        let mut all = Vec::new();
+        let mut keys: Option<Arc<OwnedKeys>> = None;
+        for (table, part) in parts {
+            let Part::Owned(own) = part else { return None };
+            keys = Some(match keys {
+                None => own.clone(),
+                Some(keys) if keys.place_of(own).is_some() => keys,
+                Some(keys) => Arc::new(keys.union(own)?),
+            });
+            all.push((table, own.as_ref()));
+        }
+        Some(Self { parts: all, keys: keys? })
+    }
+
+    /// The results of all groups, in parts. They are put together some thousand keys at a time, and not in a table of
+    /// all: that would be memory to be touched twice, where a part stays in the cache.
+    pub fn results(self, mut each: impl FnMut(Results) -> Result<()>) -> Result<()> {
+        let Some((first, _)) = self.parts.first() else { return Ok(()) };
+        for start in (0..self.keys.len()).step_by(BATCH_ROWS) {
+            let keys = self.keys.at(start..self.keys.len().min(start + BATCH_ROWS));
+            let mut table = CellTable::new(first.plan().clone());
+            table.cells.resize(keys.len());
+            for (other, own) in &self.parts {
+                let shared = keys.shared_with(own);
+                let offsets = &own.offsets()[own.shared_with(&keys)];
+                let positions = offsets.iter().map(|offset| *offset as usize);
+                let key = |position: usize| other.key(position);
+                table.cells.take_in(&other.cells, positions.zip(shared), key);
+            }
+            table.index = Index::Owned(Arc::new(keys));
+            table.into_results(&mut each)?;
+        }
+        Ok(())
+    }
 }
 
 impl CellTable {
@@ -35,11 +105,11 @@ impl CellTable {
         &mut self,
         partial: &Partial,
         total: usize,
-        expected: &mut Option<KeyRange>,
+        expected: &mut Expected,
     ) -> Result<()> {
         let keys = partial.keys[0].as_primitive::<Int64Type>().values();
         if self.cells.counts.is_empty() {
-            self.begin(keys[0], keys.len(), *expected);
+            self.begin(keys[0], keys.len(), expected);
         }
         let states = self.cells.states_of_calls(&partial.states);
         let rows = self.cells.rows(&states, keys.len());
@@ -55,62 +125,117 @@ impl CellTable {
         Ok(())
     }
 
-    /// The key of a dense table's first position, and the positions of its groups where there is no gap between them.
-    fn run(&self) -> Option<(i64, Range<usize>)> {
-        let Index::Dense { first } = self.index else { return None };
-        let has_rows = |rows: &i64| *rows > 0;
-        let counts = &self.cells.counts;
-        let run = counts.iter().position(has_rows)?..counts.iter().rposition(has_rows)? + 1;
-        counts[run.clone()].iter().all(has_rows).then_some((first, run))
+    /// Its groups by the shard that owns them. Those of the `last` dense table are those of this one if it has the same
+    /// range of keys, as those of most slices have.
+    pub fn by_owner(&self, shards: usize, last: &mut Option<ByOwner>) -> Parts {
+        match &self.index {
+            Index::Dense { first } => {
+                let len = self.cells.counts.len();
+                let known = last.take().filter(|last| last[0].is_of(*first, len));
+                let by_owner = known.unwrap_or_else(|| OwnedKeys::by_owner(*first, len, shards));
+                *last = Some(by_owner.clone());
+                Parts::Owned(by_owner)
+            }
+            _ => {
+                let mut by_owner = vec![Vec::new(); shards];
+                for group in self.groups() {
+                    let owner = owner(key_group(hash_integer(group.key)), shards);
+                    by_owner[owner].push(group.position as u32);
+                }
+                Parts::Listed(by_owner)
+            }
+        }
     }
 
-    /// The positions of the groups by the shard that owns them. Those of the `last` table without gaps are those of
-    /// this one, if it has none either and its keys lie where those did.
-    pub fn positions_by_owner(&self, shards: usize, last: &mut Option<Owned>) -> Positions {
-        let counts = &self.cells.counts;
-        let run = self.run();
-        if let (Some(run), Some(last)) = (&run, &last)
-            && last.run == *run
-        {
-            return last.positions.clone();
+    /// Takes one owner's part of another table; `total` groups with those that went in before.
+    pub fn take_in(&mut self, other: &Self, part: &Part, total: usize, expected: &mut Expected) {
+        let start = match part {
+            Part::Owned(keys) => self.places_for(keys, expected),
+            Part::Listed(_) => None,
+        };
+        let positions = part.positions().iter().map(|position| *position as usize);
+        match start {
+            Some(start) => {
+                let moves = positions.zip(start..);
+                self.cells.take_in(&other.cells, moves, |position| other.key(position));
+            }
+            None => {
+                let has_rows = |position: &usize| other.cells.counts[*position] > 0;
+                self.take_in_each(other, &positions.filter(has_rows).collect::<Vec<_>>(), expected);
+            }
         }
-        let share = counts.len() / shards + SMALL;
-        // The last one gets what has no rows: whether there are any cannot be predicted.
-        let mut by_owner: Vec<_> = (0..=shards).map(|_| Vec::with_capacity(share)).collect();
-        for (position, rows) in counts.iter().enumerate() {
-            let owner = owner(key_group(hash_integer(self.key(position))), shards);
-            by_owner[if *rows > 0 { owner } else { shards }].push(position as u32);
-        }
-        by_owner.truncate(shards);
-        let positions = Positions::from(by_owner);
-        *last = run.map(|run| Owned { run, positions: positions.clone() });
-        positions
+        self.tell(total, expected);
     }
 
-    /// Takes groups of another table: those at these positions, in ascending order; `total` with those
-    /// that went in before.
-    pub fn take_in(
-        &mut self,
-        other: &Self,
-        positions: &[u32],
-        total: usize,
-        expected: &mut Option<KeyRange>,
-    ) {
+    /// Takes all groups of another table; `total` with those that went in before.
+    pub fn take_in_all(&mut self, other: &Self, total: usize, expected: &mut Expected) {
+        if self.cells.counts.is_empty() {
+            *self = other.clone();
+            return self.tell(total, expected);
+        }
+        match self.offset_of(other, expected) {
+            Some(offset) => {
+                self.cells.take_in_run(&other.cells, offset, |position| other.key(position));
+            }
+            None => {
+                let positions: Vec<_> = other.groups().iter().map(|group| group.position).collect();
+                self.take_in_each(other, &positions, expected);
+            }
+        }
+        self.tell(total, expected);
+    }
+
+    /// How far all positions of another table lie before those of their keys here, where they do.
+    fn offset_of(&mut self, other: &Self, expected: &Expected) -> Option<usize> {
+        match (&self.index, &other.index) {
+            (Index::Owned(_), Index::Owned(keys)) => self.places_for(keys, expected),
+            (Index::Dense { first: own }, Index::Dense { first: others }) => {
+                let offset = others.wrapping_sub(*own) as usize;
+                let end = offset.checked_add(other.cells.counts.len())?;
+                (end <= self.cells.counts.len()).then_some(offset)
+            }
+            _ => None,
+        }
+    }
+
+    /// The place of the first of one owner's keys, where all of them can follow it.
+    fn places_for(&mut self, keys: &Arc<OwnedKeys>, expected: &Expected) -> Option<usize> {
+        if self.cells.counts.is_empty() {
+            let fits = |known: &&Arc<OwnedKeys>| {
+                known.place_of(keys).is_some() && known.len() <= ROOM * keys.len()
+            };
+            let keys = expected.owned.as_ref().filter(fits).unwrap_or(keys);
+            self.cells.resize(keys.len());
+            self.index = Index::Owned(keys.clone());
+        }
+        let Index::Owned(own) = &self.index else { return None };
+        if let Some(start) = own.place_of(keys) {
+            return Some(start);
+        }
+        let all = own.union(keys)?;
+        let (before, start) = (all.place_of(own)?, all.place_of(keys));
+        let moves: Vec<_> = (0..own.len()).map(|from| (from, from + before)).collect();
+        self.cells.rearrange(all.len(), &moves);
+        self.index = Index::Owned(Arc::new(all));
+        start
+    }
+
+    /// Takes the groups at these positions of another table, in ascending order.
+    fn take_in_each(&mut self, other: &Self, positions: &[usize], expected: &Expected) {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return };
         let key = |position: usize| other.key(position);
-        let from = positions.iter().map(|position| *position as usize);
         if self.cells.counts.is_empty() {
-            self.begin_beside(other, positions, *expected);
+            self.begin(key(*first), positions.len(), expected);
         }
+        let from = positions.iter().copied();
         if let Index::Dense { first: others } = other.index {
             // Where the outermost keys have a position, all between them have.
-            self.position(key(*first as usize));
-            self.position(key(*last as usize));
+            self.position(key(*first));
+            self.position(key(*last));
             if let Index::Dense { first: own } = self.index {
                 let offset = others.wrapping_sub(own) as usize;
                 let moves = from.map(|from| (from, from.wrapping_add(offset)));
-                self.cells.take_in(&other.cells, moves, key);
-                return self.tell(total, expected);
+                return self.cells.take_in(&other.cells, moves, key);
             }
         }
         // Only when all keys have one do positions stay.
@@ -118,40 +243,5 @@ impl CellTable {
         let moves: Vec<_> = from.map(|from| (from, self.position(key(from)))).collect();
         self.cells.take_in(&other.cells, moves.iter().copied(), key);
         self.look_for_density();
-        self.tell(total, expected);
-    }
-
-    /// Takes all groups of another table; `total` with those that went in before.
-    pub fn take_in_all(&mut self, other: &Self, total: usize, expected: &mut Option<KeyRange>) {
-        if self.cells.counts.is_empty() {
-            *self = other.clone();
-            return self.tell(total, expected);
-        }
-        if let (Index::Dense { first: own }, Index::Dense { first: others }) =
-            (&self.index, &other.index)
-        {
-            let offset = others.wrapping_sub(*own) as usize;
-            let end = offset.checked_add(other.cells.counts.len());
-            if end.is_some_and(|end| end <= self.cells.counts.len()) {
-                self.cells.take_in_run(&other.cells, offset, |position| other.key(position));
-                return self.tell(total, expected);
-            }
-        }
-        let positions: Vec<u32> =
-            other.groups().iter().map(|group| group.position as u32).collect();
-        self.take_in(other, &positions, total, expected);
-    }
-
-    /// Positions where another table has them, if its groups at these positions fill them well enough.
-    fn begin_beside(&mut self, other: &Self, positions: &[u32], expected: Option<KeyRange>) {
-        match other.index {
-            Index::Dense { first }
-                if other.cells.counts.len() <= SHARED_SPREAD * positions.len() =>
-            {
-                self.index = Index::Dense { first };
-                self.cells.resize(other.cells.counts.len());
-            }
-            _ => self.begin(other.key(positions[0] as usize), positions.len(), expected),
-        }
     }
 }

@@ -1,9 +1,10 @@
 //! Cells beside accumulators: whatever goes in, in whatever cut, the same comes out of both.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::types::Int64Type;
+use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
 use arrow::compute::{concat, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -14,9 +15,11 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, Literal};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tidemill_core::key::{hash_integer, key_group, owner as key_owner};
 use tidemill_core::testing::Collected;
 use tidemill_core::window::{AlignedWindow, Slice, WindowSpec};
 
+use super::{CellTable, Parts};
 use crate::AggregateSpec;
 use crate::window::WindowAggregateSpec;
 use crate::window::parcel::{self, Share};
@@ -159,7 +162,7 @@ impl Both {
 /// Doubles as their bits: NaNs, and both zeros, are told apart.
 fn in_order(column: &ArrayRef, order: &UInt32Array) -> ArrayRef {
     let column = take(column, order, None).unwrap();
-    match column.as_primitive_opt::<arrow::array::types::Float64Type>() {
+    match column.as_primitive_opt::<Float64Type>() {
         Some(floats) => Arc::new(floats.unary::<_, Int64Type>(|x| x.to_bits() as i64)),
         None => column,
     }
@@ -240,32 +243,73 @@ fn without_a_count_of_rows_groups_without_values_are_there_and_null() {
     assert_eq!(fast[1].null_count(), 1);
 }
 
+/// A table of the sum of a one for each of these keys.
+fn cells(plan: &Plan, keys: &[i64], handover: &mut Handover) -> CellTable {
+    let mut table = Table::new(plan).unwrap();
+    let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; keys.len()]));
+    let keys: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+    let rows = Evaluated { rows: keys.len(), keys: vec![keys], values: vec![values] };
+    table.update(plan, &rows, handover).unwrap();
+    match table.leave().unwrap() {
+        Leaving::Cells(cells) => cells,
+        Leaving::Columns(_) => panic!("one integer key has cells"),
+    }
+}
+
 #[test]
-fn owners_of_a_table_are_those_of_the_last_where_it_has_the_same_keys_and_no_gap() {
+fn owners_of_a_table_are_those_of_the_last_where_it_has_the_same_range() {
     let plan = plan(&[("sum", 2)]);
     let mut handover = Handover::default();
-    let mut cells = |keys: Vec<i64>| {
-        let mut table = Table::new(&plan).unwrap();
-        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; keys.len()]));
-        let (len, keys): (_, ArrayRef) = (keys.len(), Arc::new(Int64Array::from(keys)));
-        let rows = Evaluated { rows: len, keys: vec![keys], values: vec![values] };
-        table.update(&plan, &rows, &mut handover).unwrap();
-        match table.leave().unwrap() {
-            Leaving::Cells(cells) => cells,
-            Leaving::Columns(_) => panic!("one integer key has cells"),
-        }
-    };
     let mut last = None;
     let mut known = Vec::new();
     let with_gap = (0..500).filter(|key| *key != 7).collect();
-    for keys in [(0..500).collect(), (0..500).rev().collect(), (3..503).collect(), with_gap] {
-        let cells = cells(keys);
-        let positions = cells.positions_by_owner(3, &mut last);
-        assert_eq!(positions, cells.positions_by_owner(3, &mut None));
-        known.push(positions);
+    for keys in [(0..500).collect(), with_gap, (0..5000).collect::<Vec<_>>()] {
+        let cells = cells(&plan, &keys, &mut handover);
+        let Parts::Owned(parts) = cells.by_owner(3, &mut last) else { panic!("keys lie together") };
+        let Parts::Owned(anew) = cells.by_owner(3, &mut None) else { panic!("keys lie together") };
+        assert_eq!(parts, anew);
+        let groups: usize = parts.iter().map(|part| cells.groups_at(part.offsets())).sum();
+        assert_eq!(groups, keys.len());
+        known.push(parts);
     }
     let is_known = |one: usize, other: usize| Arc::ptr_eq(&known[one], &known[other]);
     assert!(is_known(0, 1) && !is_known(1, 2));
+}
+
+/// What two shards send to one of two owners takes memory for that one's keys alone, whatever the ranges are in which
+/// the shards saw their keys, and is the same as if they had sent rows.
+#[test]
+fn an_owner_has_places_for_its_own_keys_alone() {
+    let plan = plan(&[("sum", 2)]);
+    let [mut sender, mut owner] = [Handover::default(), Handover::default()];
+    for (ranges, most) in [
+        ([0..10_000, 0..10_000], 5_500),
+        ([0..10_000, 0..8_000], 5_500),
+        ([3_000..10_000, 0..8_000], 5_500),
+        ([0..5_000, 5_000..10_000], 5_500),
+        ([0..100, 50_000..50_100], 400),
+    ] {
+        let mut table = CellTable::new(plan.cells.clone().unwrap());
+        let mut expected = BTreeMap::new();
+        for keys in ranges.clone() {
+            let keys: Vec<_> = keys.collect();
+            let other = cells(&plan, &keys, &mut sender);
+            let parts = other.by_owner(2, &mut None);
+            table.take_in(&other, &parts.of(1), 0, &mut owner.expected);
+            let is_own = |key: &&i64| key_owner(key_group(hash_integer(**key)), 2) == 1;
+            keys.iter().filter(is_own).for_each(|key| *expected.entry(*key).or_insert(0.0) += 1.0);
+        }
+        assert!(table.cells.counts.len() < most, "{ranges:?}: {}", table.cells.counts.len());
+        let mut sums = BTreeMap::new();
+        let each = |results: Results| {
+            let keys = results.keys[0].as_primitive::<Int64Type>().values().iter().copied();
+            let values = results.values[0].as_primitive::<Float64Type>().values().iter().copied();
+            sums.extend(keys.zip(values));
+            Ok(())
+        };
+        table.into_results(each).unwrap();
+        assert_eq!(sums, expected, "{ranges:?}");
+    }
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use tidemill_core::Result;
 
+use super::super::cells::SideBySide;
+use super::super::parcel::Share;
 use super::super::plan::Plan;
-use super::super::table::{Handover, Resting, Table};
+use super::super::table::{Handover, Resting, Results, Table};
 
 /// Partial aggregates of one slice that are merged into one when there are so many.
 const PARTIALS_MAX: usize = 16;
@@ -18,13 +20,17 @@ pub(in crate::window) struct Work {
     pub plan: Arc<Plan>,
     /// Whether pieces keep what came since the last checkpoint apart.
     pub keep_unsaved: bool,
+    /// How many shards send groups.
+    pub shards: usize,
     pub handover: Handover,
 }
 
 /// The partial aggregates of one slice.
 #[derive(Default)]
 pub(in crate::window) struct Piece {
-    /// What came since it was last put to rest.
+    /// What came through the exchange, of each shard once at most: if there comes no more, results need no table.
+    waiting: Vec<Share>,
+    /// What else came since it was last put to rest.
     live: Option<Table>,
     /// What came before.
     resting: Vec<Resting>,
@@ -56,11 +62,29 @@ impl Work {
 
 impl Piece {
     /// The table that takes what comes now.
-    pub fn table(&mut self, work: &Work) -> Result<&mut Table> {
+    pub fn table(&mut self, work: &mut Work) -> Result<&mut Table> {
         if self.live.is_none() {
-            self.live = Some(Table::new(&work.plan)?);
+            let mut table = Table::new(&work.plan)?;
+            for share in std::mem::take(&mut self.waiting) {
+                table.take_in(&work.plan, &share, &mut work.handover)?;
+            }
+            self.live = Some(table);
         }
         Ok(self.live.as_mut().expect("it was just put there"))
+    }
+
+    /// Takes a share of another shard's groups.
+    pub fn take_in(&mut self, share: Share, work: &mut Work) -> Result<()> {
+        if self.live.is_none() && self.waiting.len() < work.shards {
+            self.waiting.push(share);
+            return Ok(());
+        }
+        self.table(work)?.take_in(&work.plan, &share, &mut work.handover)
+    }
+
+    /// Whether something came since it was last put to rest.
+    fn is_growing(&self) -> bool {
+        self.live.is_some() || !self.waiting.is_empty()
     }
 
     /// Takes what a checkpoint holds already.
@@ -75,6 +99,9 @@ impl Piece {
 
     /// All of it, put to rest.
     pub fn rest(&mut self, work: &mut Work) -> Result<&[Resting]> {
+        if !self.waiting.is_empty() {
+            self.table(work)?;
+        }
         if let Some(live) = self.live.take() {
             let part = live.rest()?;
             if work.keep_unsaved {
@@ -91,13 +118,21 @@ impl Piece {
         Ok(std::mem::take(&mut self.unsaved))
     }
 
-    /// All of it as one table.
-    pub fn into_table(self, work: &mut Work) -> Result<Table> {
-        let table = match self.live {
-            Some(live) => live,
-            None => Table::new(&work.plan)?,
-        };
-        work.merge(table, &self.resting)
+    /// Its results, in one part or several.
+    pub fn into_results(
+        mut self,
+        work: &mut Work,
+        each: impl FnMut(Results) -> Result<()>,
+    ) -> Result<()> {
+        if self.live.is_none() && self.resting.is_empty() {
+            let shares = self.waiting.iter().map(|share| (share.table(), share.part()));
+            if let Some(all) = SideBySide::of(shares) {
+                return all.results(each);
+            }
+        }
+        self.table(work)?;
+        let table = self.live.take().expect("it was just put there");
+        work.merge(table, &self.resting)?.into_results(each)
     }
 
     /// Takes another piece of the same slice.
@@ -112,7 +147,8 @@ impl Piece {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         let live = self.live.as_ref().map_or(0, Table::bytes);
-        live + self.resting.iter().map(Resting::bytes).sum::<usize>()
+        let waiting = self.waiting.iter().map(Share::bytes).sum::<usize>();
+        live + waiting + self.resting.iter().map(Resting::bytes).sum::<usize>()
     }
 }
 
@@ -125,7 +161,7 @@ impl Pieces {
 
     /// All pieces by number, to be put to rest.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (i64, &mut Piece)> {
-        let growing = self.pieces.iter().filter(|(_, piece)| piece.live.is_some());
+        let growing = self.pieces.iter().filter(|(_, piece)| piece.is_growing());
         self.changed.extend(growing.map(|(number, _)| number));
         self.pieces.iter_mut().map(|(number, piece)| (*number, piece))
     }
@@ -151,7 +187,7 @@ impl Pieces {
     pub fn rest(&mut self, number: i64, work: &mut Work) -> Result<&[Resting]> {
         match self.pieces.get_mut(&number) {
             Some(piece) => {
-                if piece.live.is_some() {
+                if piece.is_growing() {
                     self.changed.insert(number);
                 }
                 piece.rest(work)
