@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants: at a position without rows nothing has been added; dense positions are at most
-//! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up.
+//! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up; owned ones are as well filled
+//! as the tables that they came from.
 
 use std::sync::Arc;
 
@@ -297,7 +298,7 @@ impl CellTable {
         }
     }
 
-    /// The groups: dense ones in the order of their keys.
+    /// The groups, in the order of their keys but for sparse ones.
     fn groups(&self) -> Vec<Group> {
         self.groups_from(&mut 0, self.len())
     }
@@ -330,29 +331,36 @@ impl CellTable {
     }
 
     /// The position of a key, which is given one if need be.
+    #[inline(always)]
     fn position(&mut self, key: i64) -> usize {
-        loop {
-            match &mut self.index {
-                Index::Dense { first } => {
-                    let position = key.wrapping_sub(*first) as usize;
-                    if position < self.cells.counts.len() {
-                        return position;
-                    }
-                    self.make_room(key);
+        match self.index {
+            Index::Dense { first }
+                if (key.wrapping_sub(first) as usize) < self.cells.counts.len() =>
+            {
+                key.wrapping_sub(first) as usize
+            }
+            _ => self.find_position(key),
+        }
+    }
+
+    /// The same where keys are looked up, or there is no room yet.
+    #[inline(never)]
+    fn find_position(&mut self, key: i64) -> usize {
+        match &mut self.index {
+            Index::Dense { .. } => self.make_room(key),
+            Index::Owned(keys) => match keys.place(key) {
+                Some(position) => return position,
+                None => self.scatter(),
+            },
+            Index::Sparse(sparse) => {
+                let position = sparse.position(key);
+                if position == self.cells.counts.len() {
+                    self.cells.resize(position + 1);
                 }
-                Index::Owned(keys) => match keys.place(key) {
-                    Some(position) => return position,
-                    None => self.scatter(),
-                },
-                Index::Sparse(sparse) => {
-                    let position = sparse.position(key);
-                    if position == self.cells.counts.len() {
-                        self.cells.resize(position + 1);
-                    }
-                    return position;
-                }
+                return position;
             }
         }
+        self.position(key)
     }
 
     /// How many groups there are at these positions.
@@ -395,16 +403,11 @@ impl CellTable {
         }
     }
 
-    /// What of the bytes in use falls to so many positions.
-    pub fn bytes_of(&self, positions: usize) -> usize {
-        self.bytes() / self.cells.counts.len().max(1) * positions
-    }
-
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         let index = match &self.index {
-            Index::Dense { .. } => 0,
-            Index::Owned(keys) => keys.bytes(),
+            // Lists of keys are shared with other slices.
+            Index::Dense { .. } | Index::Owned(_) => 0,
             Index::Sparse(sparse) => {
                 sparse.positions.allocation_size() + sparse.keys.capacity() * size_of::<i64>()
             }

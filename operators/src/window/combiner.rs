@@ -106,7 +106,7 @@ impl Combiner {
             self.rows_since_look = 0;
             self.bytes = self.tables.values().map(Table::bytes).sum();
             if self.bytes > BYTES_MAX {
-                self.flush(EventTime::MAX, out)?;
+                self.flush(EventTime::MAX, false, out)?;
             }
         }
         Ok(())
@@ -126,8 +126,9 @@ impl Combiner {
         emit::batches(vec![partial.into_batch(&self.plan, bounds)?], out)
     }
 
-    /// Sends the slices that the window ending at `end` is the first to need, or an earlier one.
-    fn flush(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
+    /// Sends the slices that the window ending at `end` is the first to need, or an earlier one: all that there will be
+    /// of them, if that window is complete.
+    fn flush(&mut self, end: EventTime, complete: bool, out: &mut dyn Output) -> Result<()> {
         let mut batches = Vec::new();
         let mut any = false;
         while let Some(table) = self.tables.first_entry() {
@@ -141,7 +142,8 @@ impl Combiner {
             let rows = table.rows();
             match table.leave()? {
                 Leaving::Cells(cells) => {
-                    parcel::hand_over(slice, cells, self.shards, &mut self.by_owner, out)
+                    let known = &mut self.by_owner;
+                    parcel::hand_over(slice, cells, complete, self.shards, known, out)
                 }
                 Leaving::Columns(partial) => {
                     self.gain.combined(rows, partial.rows);
@@ -181,12 +183,12 @@ impl Operator for Combiner {
 
     fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
         self.watermark = self.watermark.max(watermark);
-        self.flush(self.watermark, out)?;
+        self.flush(self.watermark, true, out)?;
         Ok(Progress::Done)
     }
 
     fn barrier(&mut self, _: Barrier, out: &mut dyn Output) -> Result<StateChange> {
-        self.flush(EventTime::MAX, out)?;
+        self.flush(EventTime::MAX, false, out)?;
         Ok(StateChange::default())
     }
 

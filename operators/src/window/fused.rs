@@ -28,7 +28,7 @@ pub(super) struct Fused {
 impl Fused {
     pub fn new(plan: Arc<Plan>, window: AlignedWindow, context: &OperatorContext) -> Self {
         Self {
-            windows: Windows::new(plan.clone(), window, context.checkpointed, 1),
+            windows: Windows::new(plan.clone(), window, context.checkpointed),
             plan,
             window,
             context: context.clone(),

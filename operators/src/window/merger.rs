@@ -104,7 +104,7 @@ impl Increment {
 impl Merger {
     pub fn new(plan: Arc<Plan>, window: AlignedWindow, context: &OperatorContext) -> Self {
         Self {
-            windows: Windows::new(plan.clone(), window, false, context.shards),
+            windows: Windows::new(plan.clone(), window, false),
             plan,
             window,
             context: context.clone(),
@@ -146,11 +146,12 @@ impl Operator for Merger {
 
     fn receive(&mut self, parcel: Parcel, _: &mut dyn Output) -> Result<()> {
         let share = Share::unpack(parcel)?;
-        self.look(share.groups());
+        let groups = share.groups();
         if self.context.checkpointed {
             self.increments.change(share.slice(), |increment| increment.keep(share.clone()));
         }
         self.windows.take_in(share)?;
+        self.look(groups);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //! owner is told which positions are its own, and takes them from there. On the data path between
 //! combiners and mergers where tables are made of cells; groups of other tables travel as rows.
 //!
-//! Invariant: a table that is shared does not change, and each of its groups has one owner.
+//! Invariants: a table that is shared does not change, and each of its groups has one owner; it is there until no owner
+//! needs its share any more.
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ struct Sorted {
     slice: Slice,
     table: CellTable,
     parts: Parts,
+    /// Whether the sender has no more of this slice.
+    is_last: bool,
 }
 
 /// What one shard owns of a slice's groups.
@@ -28,16 +31,18 @@ pub(super) struct Share {
     groups: usize,
 }
 
-/// Hands the groups of a slice over to the shards that own them. Who owns them is handed on in `last`.
+/// Hands the groups of a slice over to the shards that own them: the last of this sender's, or some of them. Who owns
+/// them is handed on in `known`.
 pub(super) fn hand_over(
     slice: Slice,
     table: CellTable,
+    is_last: bool,
     shards: usize,
-    last: &mut Option<ByOwner>,
+    known: &mut Option<ByOwner>,
     out: &mut dyn Output,
 ) {
-    let parts = table.by_owner(shards, last);
-    let sorted = Arc::new(Sorted { slice, table, parts });
+    let parts = table.by_owner(shards, known);
+    let sorted = Arc::new(Sorted { slice, table, parts, is_last });
     for owner in 0..shards {
         let groups = sorted.table.groups_at(sorted.parts.of(owner).positions());
         if groups > 0 {
@@ -65,6 +70,11 @@ impl Share {
         self.of.slice
     }
 
+    /// Whether its sender has no more of this slice.
+    pub fn is_last(&self) -> bool {
+        self.of.is_last
+    }
+
     pub fn table(&self) -> &CellTable {
         &self.of.table
     }
@@ -85,7 +95,7 @@ impl Share {
 
     /// The part of the table's bytes that falls to this share.
     pub fn bytes(&self) -> usize {
-        let part = self.part();
-        self.table().bytes_of(part.positions().len()) + size_of_val(part.positions())
+        let positions = self.of.parts.positions().max(1);
+        self.table().bytes() / positions * self.part().positions().len()
     }
 }

@@ -1,5 +1,6 @@
 //! The slices of one operator, and the windows that are put together from them: a window of many
-//! slices by way of a [ladder](ladder), and one that has the slices of the last not at all.
+//! slices by way of a [ladder](ladder), one of a slice of its own from that alone, and one that has the slices of the
+//! last not at all.
 //! Invariant: a window's results are those of the slices that lie in it now.
 
 use std::ops::{Range, RangeInclusive};

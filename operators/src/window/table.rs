@@ -81,7 +81,7 @@ pub(super) type Scratch = Vec<usize>;
 #[derive(Default)]
 pub(super) struct Handover {
     groups: Scratch,
-    /// Where keys lie.
+    /// Where keys will probably lie.
     pub expected: Expected,
 }
 

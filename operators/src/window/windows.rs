@@ -40,11 +40,12 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// No slices. `keep_unsaved`: [`Windows::increment`] is going to be called. `shards`: as many send shares.
-    pub fn new(plan: Arc<Plan>, window: AlignedWindow, keep_unsaved: bool, shards: usize) -> Self {
+    /// No slices. `keep_unsaved`: [`Windows::increment`] is going to be called.
+    pub fn new(plan: Arc<Plan>, window: AlignedWindow, keep_unsaved: bool) -> Self {
         let some_end = window.slice_end(0).unwrap_or(0);
+        let is_tumbling = window.size() == window.step();
         Self {
-            work: Work { plan, keep_unsaved, shards, handover: Handover::default() },
+            work: Work { plan, keep_unsaved, is_tumbling, handover: Handover::default() },
             window,
             offset: some_end.rem_euclid(window.step()),
             slices: Slices::new(window.step()),
@@ -316,7 +317,7 @@ mod tests {
     /// Puts one row into each slice and fires each window. Returns the most merges that a window
     /// took, how many windows together, and all windows' counts.
     fn one_row_per_slice(window: AlignedWindow, slices: i64) -> (usize, usize, Vec<i64>) {
-        let mut windows = Windows::new(count_per(window), window, false, 1);
+        let mut windows = Windows::new(count_per(window), window, false);
         let (mut most, mut out) = (0, Collected::default());
         for end in 1..=slices {
             put(&mut windows, end);
@@ -351,7 +352,7 @@ mod tests {
     #[test]
     fn windows_of_the_same_slices_are_put_together_once_until_a_late_row_comes() {
         let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
-        let mut windows = Windows::new(count_per(window), window, false, 1);
+        let mut windows = Windows::new(count_per(window), window, false);
         let mut out = Collected::default();
         for end in 1..=10 {
             put(&mut windows, end);
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn slices_of_one_file_weigh_what_they_did_before_they_were_put_there() {
         let window = AlignedWindow::hopping(3600, 1, 0).unwrap();
-        let mut windows = Windows::new(count_per(window), window, true, 1);
+        let mut windows = Windows::new(count_per(window), window, true);
         for end in 1..=1000 {
             put(&mut windows, end);
         }
@@ -383,7 +384,7 @@ mod tests {
         let schema = fragments[0].rows.schema();
         let rows = concat_batches(&schema, fragments.iter().map(|f| &f.rows)).unwrap();
         let fragment = StateFragment { rows, ..fragments[0].clone() };
-        let mut restored = Windows::new(count_per(window), window, true, 1);
+        let mut restored = Windows::new(count_per(window), window, true);
         restored.restore(&fragment, &context(0, 1)).unwrap();
         let (before, after) = (windows.bytes(), restored.bytes());
         assert!(after < 2 * before, "{after} bytes, where it was {before}");
@@ -401,7 +402,7 @@ mod tests {
             let offset = rng.random_range(-50..50);
             let of = [AlignedWindow::hopping, AlignedWindow::cumulating][rng.random_range(0..2)];
             let window = of(slices * step, step, offset).unwrap();
-            let mut windows = Windows::new(count_per(window), window, false, 1);
+            let mut windows = Windows::new(count_per(window), window, false);
             let (mut out, mut rows, mut now) = (Collected::default(), Vec::new(), -3000);
             for _ in 0..rng.random_range(1..1500) {
                 now += match rng.random_range(0..400) {

@@ -11,7 +11,9 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, cast};
 use tidemill_core::Batch;
 use tidemill_core::element::Origin;
-use tidemill_core::operator::{Fate, KeyedFactory, Progress, StateChange};
+use tidemill_core::operator::{
+    Barrier, Fate, KeyedFactory, OperatorContext, Progress, StateChange,
+};
 use tidemill_core::record::{Records, SourceRecord};
 use tidemill_core::source::SplitId;
 use tidemill_core::testing::{Collected, advance, barrier, context};
@@ -150,6 +152,71 @@ fn nearly_unique_keys_pass_through_and_still_meet_in_the_merger() {
     assert_eq!(counts.iter().filter(|count| **count == 2).count(), 8000);
 }
 
+/// Groups that a combiner sends before they are its last go to those before; its last wait for those of others, and
+/// nothing goes missing where more comes after all.
+#[test]
+fn what_shards_send_weighs_what_its_groups_do_however_often_they_send() {
+    const KEYS: i64 = 50_000;
+    let aggregate = count_by_number(tumbling(1000), DataType::Int64);
+    let new_combiner = |shard| aggregate.combiner(&context(shard, 1)).unwrap();
+    let mut combiners = [new_combiner(0), new_combiner(1), new_combiner(2)];
+    // Without checkpoints, for which it would keep all that comes.
+    let unchecked = OperatorContext { checkpointed: false, ..context(0, 1) };
+    let mut merger = aggregate.merger(&unchecked).unwrap();
+    let skipped = Barrier { epoch: 1, full: false, checkpointed: false };
+    let mut out = Collected::default();
+    let mut held = Vec::new();
+    for step in 0..12 {
+        let mut between = Collected::default();
+        let combiner = &mut combiners[step / 4];
+        combiner.process(0, numbered(1, 0..KEYS), &mut between).unwrap();
+        match step {
+            // The last of the first and the second shard come one after the other, then there is more of the third.
+            3 | 7 | 11 => advance(combiner.as_mut(), 1000, &mut between).unwrap(),
+            _ => drop(combiner.barrier(skipped, &mut between).unwrap()),
+        }
+        for parcel in between.parcels {
+            merger.receive(parcel, &mut out).unwrap();
+        }
+        held.push(merger.state_bytes());
+    }
+    assert!(held[0] >= 8 * KEYS as usize, "{held:?}");
+    assert!(held.iter().all(|bytes| *bytes < 2 * held[0]), "{held:?}");
+    advance(merger.as_mut(), 1000, &mut out).unwrap();
+    assert_eq!(counts(&out), vec![12; KEYS as usize]);
+    assert_eq!(merger.state_bytes(), 0);
+}
+
+#[test]
+fn the_last_of_all_shards_becomes_results_whether_more_came_before_or_not() {
+    const KEYS: i64 = 50_000;
+    let aggregate = count_by_number(tumbling(1000), DataType::Int64);
+    for again in [None, Some(0), Some(1), Some(2)] {
+        let mut merger = aggregate.merger(&context(0, 1)).unwrap();
+        let mut out = Collected::default();
+        let mut held = 0;
+        for shard in 0..3 {
+            let mut combiner = aggregate.combiner(&context(shard, 1)).unwrap();
+            let mut between = Collected::default();
+            if again == Some(shard) {
+                combiner.process(0, numbered(1, 0..KEYS), &mut between).unwrap();
+                barrier(combiner.as_mut(), 1, false, &mut between).unwrap();
+            }
+            combiner.process(0, numbered(2, 0..KEYS), &mut between).unwrap();
+            advance(combiner.as_mut(), 1000, &mut between).unwrap();
+            for parcel in between.parcels {
+                merger.receive(parcel, &mut out).unwrap();
+                assert!(merger.state_bytes() > held || again.is_some(), "what waits is weighed");
+                held = merger.state_bytes();
+            }
+        }
+        advance(merger.as_mut(), 1000, &mut out).unwrap();
+        let expected = if again.is_some() { 4 } else { 3 };
+        assert_eq!(counts(&out), vec![expected; KEYS as usize], "{again:?}");
+        assert_eq!(merger.state_bytes(), 0);
+    }
+}
+
 #[test]
 fn windows_ages_apart_fire_at_once_and_nothing_between_them() {
     let second = AlignedWindow::hopping(3_600_000_000, 1_000_000, 0).unwrap();
@@ -245,8 +312,7 @@ fn a_barrier_without_checkpoint_takes_nothing_and_loses_nothing() {
         let aggregate = count_by_number(window, DataType::Int64);
         let mut operator = aggregate.fused(&context(0, 1)).unwrap();
         let mut out = Collected::default();
-        let skipped =
-            tidemill_core::operator::Barrier { epoch: 1, full: false, checkpointed: false };
+        let skipped = Barrier { epoch: 1, full: false, checkpointed: false };
         operator.process(0, numbered(1, 0..3), &mut out).unwrap();
         let change = operator.barrier(skipped, &mut out).unwrap();
         assert!(matches!(change, StateChange::Append(state) if state.is_empty()));

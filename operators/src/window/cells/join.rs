@@ -1,8 +1,8 @@
 //! How a table takes the groups of others: as columns, from their own places, or those of one owner. On the
 //! data path behind the exchange, and where windows are put together.
 //!
-//! Invariant: where keys lie in two tables in the same order without gaps, all groups move by the same distance, and
-//! no key is looked up.
+//! Invariant: where two tables have the keys of a range at positions in the same order, all groups move by the same
+//! distance, and no key is looked up but the outermost.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const ROOM: usize = 2;
 
 /// The groups of a table by their owners.
 pub(in crate::window) enum Parts {
-    /// Of a dense table: all positions, whether there are groups or not.
+    /// Of a dense table that is well filled: all positions, whether there are groups or not.
     Owned(ByOwner),
     /// The positions of groups.
     Listed(Vec<Vec<u32>>),
@@ -34,6 +34,14 @@ pub(in crate::window) enum Part<'a> {
 }
 
 impl Parts {
+    /// How many positions all have.
+    pub fn positions(&self) -> usize {
+        match self {
+            Self::Owned(by_owner) => by_owner.iter().map(|keys| keys.len()).sum(),
+            Self::Listed(by_owner) => by_owner.iter().map(Vec::len).sum(),
+        }
+    }
+
     /// What this one has.
     pub fn of(&self, owner: usize) -> Part<'_> {
         match self {
@@ -129,7 +137,7 @@ impl CellTable {
     /// range of keys, as those of most slices have.
     pub fn by_owner(&self, shards: usize, last: &mut Option<ByOwner>) -> Parts {
         match &self.index {
-            Index::Dense { first } => {
+            Index::Dense { first } if self.is_compact() => {
                 let len = self.cells.counts.len();
                 let known = last.take().filter(|last| last[0].is_of(*first, len));
                 let by_owner = known.unwrap_or_else(|| OwnedKeys::by_owner(*first, len, shards));
@@ -214,8 +222,13 @@ impl CellTable {
         }
         let all = own.union(keys)?;
         let (before, start) = (all.place_of(own)?, all.place_of(keys));
-        let moves: Vec<_> = (0..own.len()).map(|from| (from, from + before)).collect();
-        self.cells.rearrange(all.len(), &moves);
+        if before == 0 {
+            self.cells.reserve_exact(all.len());
+            self.cells.resize(all.len());
+        } else {
+            let moves: Vec<_> = (0..own.len()).map(|from| (from, from + before)).collect();
+            self.cells.rearrange(all.len(), &moves);
+        }
         self.index = Index::Owned(Arc::new(all));
         start
     }

@@ -110,11 +110,6 @@ impl OwnedKeys {
         offsets.extend(behind.filter(|offset| Some(*offset) > known));
         Some(Self { owner: self.owner, first, last, offsets })
     }
-
-    /// Bytes in use.
-    pub fn bytes(&self) -> usize {
-        self.offsets.capacity() * size_of::<u32>()
-    }
 }
 
 #[cfg(test)]

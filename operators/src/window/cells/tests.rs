@@ -1,6 +1,6 @@
 //! Cells beside accumulators: whatever goes in, in whatever cut, the same comes out of both.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -15,16 +15,17 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::{Column, Literal};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tidemill_core::Result;
 use tidemill_core::key::{hash_integer, key_group, owner as key_owner};
 use tidemill_core::testing::Collected;
 use tidemill_core::window::{AlignedWindow, Slice, WindowSpec};
 
-use super::{CellTable, Parts};
+use super::{CellTable, Expected, Parts, SideBySide};
 use crate::AggregateSpec;
 use crate::window::WindowAggregateSpec;
 use crate::window::parcel::{self, Share};
 use crate::window::plan::{Evaluated, Plan};
-use crate::window::table::{Handover, Leaving, Results, Table};
+use crate::window::table::{Handover, Leaving, Resting, Results, Table};
 
 fn plan(aggregates: &[(&str, usize)]) -> Plan {
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -131,7 +132,7 @@ impl Both {
                 Leaving::Columns(partial) => table.merge(plan, &partial, handover).unwrap(),
                 Leaving::Cells(cells) => {
                     let slice = Slice { end: 10, first_window_end: 10 };
-                    parcel::hand_over(slice, cells, owners, &mut None, &mut between);
+                    parcel::hand_over(slice, cells, false, owners, &mut None, &mut between);
                 }
             }
             for parcel in between.parcels {
@@ -143,19 +144,7 @@ impl Both {
 
     fn results(self) -> [Vec<ArrayRef>; 2] {
         let [fast, slow] = self.tables;
-        [fast, slow].map(|table| {
-            let mut parts = Vec::new();
-            let mut part = |part: Results| {
-                parts.push(part.keys.into_iter().chain(part.values).collect::<Vec<_>>());
-                Ok(())
-            };
-            table.into_results(&mut part).unwrap();
-            let column = |column: usize| {
-                concat(&parts.iter().map(|part| part[column].as_ref()).collect::<Vec<_>>()).unwrap()
-            };
-            let order = sort_to_indices(&column(0), None, None).unwrap();
-            (0..parts[0].len()).map(|index| in_order(&column(index), &order)).collect()
-        })
+        [fast, slow].map(|table| collected(|each| table.into_results(each)))
     }
 }
 
@@ -243,13 +232,17 @@ fn without_a_count_of_rows_groups_without_values_are_there_and_null() {
     assert_eq!(fast[1].null_count(), 1);
 }
 
-/// A table of the sum of a one for each of these keys.
-fn cells(plan: &Plan, keys: &[i64], handover: &mut Handover) -> CellTable {
-    let mut table = Table::new(plan).unwrap();
+/// A table of the sum of a one for each of these keys, as a shard makes it that has seen none before.
+fn ones(plan: &Plan, keys: &[i64]) -> CellTable {
     let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; keys.len()]));
     let keys: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
     let rows = Evaluated { rows: keys.len(), keys: vec![keys], values: vec![values] };
-    table.update(plan, &rows, handover).unwrap();
+    table_of(plan, &[rows])
+}
+
+fn table_of(plan: &Plan, rows: &[Evaluated]) -> CellTable {
+    let (mut table, mut handover) = (Table::new(plan).unwrap(), Handover::default());
+    rows.iter().for_each(|rows| table.update(plan, rows, &mut handover).unwrap());
     match table.leave().unwrap() {
         Leaving::Cells(cells) => cells,
         Leaving::Columns(_) => panic!("one integer key has cells"),
@@ -259,12 +252,11 @@ fn cells(plan: &Plan, keys: &[i64], handover: &mut Handover) -> CellTable {
 #[test]
 fn owners_of_a_table_are_those_of_the_last_where_it_has_the_same_range() {
     let plan = plan(&[("sum", 2)]);
-    let mut handover = Handover::default();
     let mut last = None;
     let mut known = Vec::new();
-    let with_gap = (0..500).filter(|key| *key != 7).collect();
-    for keys in [(0..500).collect(), with_gap, (0..5000).collect::<Vec<_>>()] {
-        let cells = cells(&plan, &keys, &mut handover);
+    let with_gap: Vec<_> = (0..500).filter(|key| *key != 7).collect();
+    for keys in [(0..500).collect(), with_gap, (-20..500).rev().collect(), (0..5000).collect()] {
+        let cells = ones(&plan, &keys);
         let Parts::Owned(parts) = cells.by_owner(3, &mut last) else { panic!("keys lie together") };
         let Parts::Owned(anew) = cells.by_owner(3, &mut None) else { panic!("keys lie together") };
         assert_eq!(parts, anew);
@@ -273,43 +265,153 @@ fn owners_of_a_table_are_those_of_the_last_where_it_has_the_same_range() {
         known.push(parts);
     }
     let is_known = |one: usize, other: usize| Arc::ptr_eq(&known[one], &known[other]);
-    assert!(is_known(0, 1) && !is_known(1, 2));
+    assert!(is_known(0, 1) && !is_known(1, 2) && !is_known(2, 3));
+}
+
+#[test]
+fn a_table_with_few_groups_lists_them() {
+    let plan = plan(&[("sum", 2)]);
+    let mut handover = Handover::default();
+    let mut few = Table::new(&plan).unwrap();
+    let rows = |keys: Vec<i64>| {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; keys.len()]));
+        let keys: ArrayRef = Arc::new(Int64Array::from(keys));
+        Evaluated { rows: keys.len(), keys: vec![keys], values: vec![values] }
+    };
+    Table::new(&plan).unwrap().update(&plan, &rows((0..10_000).collect()), &mut handover).unwrap();
+    few.update(&plan, &rows(vec![3, 9_000, 17]), &mut handover).unwrap();
+    let Leaving::Cells(few) = few.leave().unwrap() else { panic!("one integer key has cells") };
+    let Parts::Listed(parts) = few.by_owner(2, &mut None) else { panic!("most places are empty") };
+    assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 3);
 }
 
 /// What two shards send to one of two owners takes memory for that one's keys alone, whatever the ranges are in which
-/// the shards saw their keys, and is the same as if they had sent rows.
+/// the shards saw their keys.
 #[test]
 fn an_owner_has_places_for_its_own_keys_alone() {
     let plan = plan(&[("sum", 2)]);
-    let [mut sender, mut owner] = [Handover::default(), Handover::default()];
     for (ranges, most) in [
         ([0..10_000, 0..10_000], 5_500),
         ([0..10_000, 0..8_000], 5_500),
-        ([3_000..10_000, 0..8_000], 5_500),
-        ([0..5_000, 5_000..10_000], 5_500),
+        ([3_000..10_000, 0..8_000], 6_500),
+        ([0..5_000, 5_000..10_000], 6_500),
         ([0..100, 50_000..50_100], 400),
     ] {
         let mut table = CellTable::new(plan.cells.clone().unwrap());
-        let mut expected = BTreeMap::new();
+        let mut expected = Expected::default();
         for keys in ranges.clone() {
-            let keys: Vec<_> = keys.collect();
-            let other = cells(&plan, &keys, &mut sender);
-            let parts = other.by_owner(2, &mut None);
-            table.take_in(&other, &parts.of(1), 0, &mut owner.expected);
-            let is_own = |key: &&i64| key_owner(key_group(hash_integer(**key)), 2) == 1;
-            keys.iter().filter(is_own).for_each(|key| *expected.entry(*key).or_insert(0.0) += 1.0);
+            let other = ones(&plan, &keys.collect::<Vec<_>>());
+            table.take_in(&other, &other.by_owner(2, &mut None).of(1), 0, &mut expected);
         }
         assert!(table.cells.counts.len() < most, "{ranges:?}: {}", table.cells.counts.len());
-        let mut sums = BTreeMap::new();
-        let each = |results: Results| {
-            let keys = results.keys[0].as_primitive::<Int64Type>().values().iter().copied();
-            let values = results.values[0].as_primitive::<Float64Type>().values().iter().copied();
-            sums.extend(keys.zip(values));
-            Ok(())
-        };
-        table.into_results(each).unwrap();
-        assert_eq!(sums, expected, "{ranges:?}");
+        let of_both = ranges.iter().cloned().flatten().collect::<BTreeSet<i64>>();
+        let is_own = |key: &&i64| key_owner(key_group(hash_integer(**key)), 2) == 1;
+        assert_eq!(table.len(), of_both.iter().filter(is_own).count(), "{ranges:?}");
     }
+}
+
+#[test]
+fn places_of_the_table_before_are_taken_over_unless_they_are_far_too_many() {
+    let plan = plan(&[("sum", 2)]);
+    let mut expected = Expected::default();
+    for (keys, places) in [(10_000, 4_000..7_000), (8_000, 4_000..7_000), (1_000, 0..700)] {
+        let other = ones(&plan, &(0..keys).collect::<Vec<_>>());
+        let mut table = CellTable::new(plan.cells.clone().unwrap());
+        table.take_in(&other, &other.by_owner(2, &mut None).of(0), 0, &mut expected);
+        let len = table.cells.counts.len();
+        assert!(places.contains(&len), "{keys} keys, {len} places");
+    }
+}
+
+/// What is given out in parts, in the order of keys.
+fn collected(
+    all: impl FnOnce(&mut dyn FnMut(Results) -> Result<()>) -> Result<()>,
+) -> Vec<ArrayRef> {
+    let mut parts = Vec::new();
+    let mut part = |part: Results| {
+        parts.push(part.keys.into_iter().chain(part.values).collect::<Vec<_>>());
+        Ok(())
+    };
+    all(&mut part).unwrap();
+    let column = |column: usize| {
+        concat(&parts.iter().map(|part| part[column].as_ref()).collect::<Vec<_>>()).unwrap()
+    };
+    let order = sort_to_indices(&column(0), None, None).unwrap();
+    (0..parts[0].len()).map(|index| in_order(&column(index), &order)).collect()
+}
+
+/// A row for each of many keys, more than results have in one part, from a random one on.
+fn many_rows(rng: &mut ChaCha8Rng, wild: bool) -> Evaluated {
+    let first = rng.random_range(0..10_000);
+    let len = 30_000;
+    let keys: ArrayRef = Arc::new((first..first + len).map(Some).collect::<Int64Array>());
+    let mut floats =
+        || -> ArrayRef { Arc::new((0..len).map(|_| value(rng, wild)).collect::<Float64Array>()) };
+    let (a, b) = (floats(), floats());
+    let ones = Arc::new(Int64Array::from(vec![1; len as usize])) as ArrayRef;
+    Evaluated { rows: len as usize, keys: vec![keys], values: vec![ones, a, b] }
+}
+
+/// An owner's parts of the tables of several shards: side by side, one after the other in a table, in tables that are
+/// put together, and as rows in accumulators.
+#[test]
+fn an_owners_parts_give_the_same_bits_however_they_are_put_together() {
+    let aggregates = [("count", 0), ("sum", 2), ("min", 2), ("max", 2), ("avg", 2), ("sum", 3)];
+    let mut plans = [plan(&aggregates), plan(&aggregates)];
+    plans[1].cells = None;
+    let fast = &plans[0];
+    let mut side_by_side = 0;
+    for seed in 0..120 {
+        println!("seed {seed}");
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let base = SHAPES[rng.random_range(0..7)];
+        let beside = (base.0.wrapping_add(base.1 / 2), base.1, base.2);
+        let wild = seed % 3 == 0;
+        let mut sender = || {
+            let rows: Vec<_> = match rng.random_range(0..4) {
+                0 => vec![many_rows(rng, wild)],
+                1 => (0..12).map(|_| rows(rng, beside, wild)).collect(),
+                _ => (0..12).map(|_| rows(rng, base, wild)).collect(),
+            };
+            let has_all_keys = |rows: &Evaluated| rows.keys[0].null_count() == 0;
+            table_of(fast, &rows.into_iter().filter(has_all_keys).collect::<Vec<_>>())
+        };
+        let senders: Vec<_> = (0..1 + seed % 4).map(|_| sender()).collect();
+        let owners = 1 + seed as usize % 3;
+        for owner in 0..owners {
+            let parts: Vec<_> =
+                senders.iter().map(|table| table.by_owner(owners, &mut None)).collect();
+            let shares = || senders.iter().zip(parts.iter().map(|parts| parts.of(owner)));
+            if shares().all(|(table, part)| table.groups_at(part.positions()) == 0) {
+                continue;
+            }
+            let mut tables = [&plans[0], &plans[1]].map(|plan| Table::new(plan).unwrap());
+            let mut handovers: [Handover; 2] = Default::default();
+            for (table, part) in shares() {
+                if table.groups_at(part.positions()) == 0 {
+                    continue;
+                }
+                let partial = table.partial(part.positions());
+                tables[1].merge(&plans[1], &partial, &mut handovers[1]).unwrap();
+                let mut resting = CellTable::new(fast.cells.clone().unwrap());
+                resting.take_in(table, &part, 1, &mut handovers[0].expected);
+                let resting = Resting::Cells(Arc::new(resting), 1);
+                tables[0].add(fast, &resting, &mut handovers[0]).unwrap();
+            }
+            let mut one = CellTable::new(fast.cells.clone().unwrap());
+            let mut expected = Expected::default();
+            shares().for_each(|(table, part)| one.take_in(table, &part, 1, &mut expected));
+            let [added, slow] = tables;
+            let slow = collected(|each| slow.into_results(each));
+            assert_eq!(collected(|each| added.into_results(each)), slow, "owner {owner}");
+            assert_eq!(collected(|each| one.into_results(each)), slow, "owner {owner}");
+            if let Some(all) = SideBySide::of(shares()) {
+                side_by_side += 1;
+                assert_eq!(collected(|each| all.results(each)), slow, "owner {owner}");
+            }
+        }
+    }
+    assert!(side_by_side > 50, "{side_by_side}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The partial aggregates of slices: where rows and restored state go in, and what checkpoints take
-//! out. Invariant: what a slice's piece holds is the same whether it grows or rests.
+//! out. Invariant: what a slice's piece holds is the same whether it waits, grows or rests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
@@ -20,17 +20,17 @@ pub(in crate::window) struct Work {
     pub plan: Arc<Plan>,
     /// Whether pieces keep what came since the last checkpoint apart.
     pub keep_unsaved: bool,
-    /// How many shards send groups.
-    pub shards: usize,
+    /// Whether a slice serves one window.
+    pub is_tumbling: bool,
     pub handover: Handover,
 }
 
 /// The partial aggregates of one slice.
 #[derive(Default)]
 pub(in crate::window) struct Piece {
-    /// What came through the exchange, of each shard once at most: if there comes no more, results need no table.
+    /// The last that some shards had of a slice of one window. If nothing else comes, results need no table.
     waiting: Vec<Share>,
-    /// What else came since it was last put to rest.
+    /// What came since it was last put to rest; nothing while shares wait.
     live: Option<Table>,
     /// What came before.
     resting: Vec<Resting>,
@@ -61,7 +61,7 @@ impl Work {
 }
 
 impl Piece {
-    /// The table that takes what comes now.
+    /// The table that takes what comes now, and has what waited.
     pub fn table(&mut self, work: &mut Work) -> Result<&mut Table> {
         if self.live.is_none() {
             let mut table = Table::new(&work.plan)?;
@@ -75,7 +75,7 @@ impl Piece {
 
     /// Takes a share of another shard's groups.
     pub fn take_in(&mut self, share: Share, work: &mut Work) -> Result<()> {
-        if self.live.is_none() && self.waiting.len() < work.shards {
+        if self.live.is_none() && work.is_tumbling && share.is_last() {
             self.waiting.push(share);
             return Ok(());
         }
