@@ -48,8 +48,8 @@ impl Passes {
         Self { times, span: (length / step + 1) * step, first }
     }
 
-    /// Microseconds of event time by which a split may be ahead of another: a pass.
-    pub fn drift(self) -> i64 {
+    /// Microseconds of event time that a pass takes.
+    pub fn span(self) -> i64 {
         self.span
     }
 

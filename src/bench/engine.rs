@@ -84,7 +84,8 @@ pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
 }
 
 /// The workload as a job from any source of its rows into any sink. Where the rows are gone through several times,
-/// splits wait for each other: one that is many passes ahead would have windows open for all of them.
+/// splits wait for each other: one that is many passes ahead would have windows open for all of them, and one that is
+/// some gaps ahead as many sessions of each key.
 pub(super) fn job(
     workload: &Workload,
     source: impl Source + 'static,
@@ -96,7 +97,11 @@ pub(super) fn job(
     let rows = job.source(source);
     let mut rows = rows.event_time("ts", Watermarks::bounded(micros(workload.disorder_us)));
     if passes.times > 1 {
-        rows = rows.align("passes", micros(passes.drift()));
+        let drift = match workload.query {
+            Query::Session { gap_us } => gap_us,
+            _ => passes.span(),
+        };
+        rows = rows.align("passes", micros(drift));
     }
     let rows = rows.key_by(["key"]);
     let n = count().alias("n");

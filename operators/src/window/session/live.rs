@@ -32,9 +32,13 @@ pub(super) trait Assign {
     fn join(&mut self, into: &mut Session, from: &Session);
 }
 
-/// Groups in cells: a session's group stays its own until it is cleared, and is then given out again.
+/// Groups in cells: a session's group stays its own until it is cleared, and is then given out again. What of it a
+/// checkpoint has lies beside what came since, so that a checkpoint takes only that.
 pub(super) struct Cells {
-    columns: CellColumns,
+    /// What came since the last checkpoint.
+    fresh: CellColumns,
+    /// What came before; no longer than there was anything.
+    saved: CellColumns,
     free: Vec<u32>,
     len: u32,
     /// Groups whose sessions have become one, in that order: rows may yet be added to the second.
@@ -60,8 +64,8 @@ impl Live {
     pub fn new(plan: &Plan) -> Result<Self> {
         Ok(match &plan.cells {
             Some(cells) => {
-                let columns = CellColumns::new(cells.clone());
-                Self::Cells(Cells { columns, free: Vec::new(), len: 0, joins: Vec::new() })
+                let [fresh, saved] = [(); 2].map(|()| CellColumns::new(cells.clone()));
+                Self::Cells(Cells { fresh, saved, free: Vec::new(), len: 0, joins: Vec::new() })
             }
             None => Self::Groups(Groups {
                 accumulators: Accumulators::new(plan)?,
@@ -74,7 +78,10 @@ impl Live {
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Cells(cells) => cells.columns.bytes() + cells.free.capacity() * size_of::<u32>(),
+            Self::Cells(cells) => {
+                let free = cells.free.capacity() * size_of::<u32>();
+                cells.fresh.bytes() + cells.saved.bytes() + free
+            }
             Self::Groups(groups) => {
                 groups.accumulators.bytes() + groups.groups.capacity() * size_of::<Group>()
             }
@@ -84,7 +91,7 @@ impl Live {
 
 impl Cells {
     /// A group of which nothing is known yet.
-    pub fn take(&mut self) -> u32 {
+    fn take(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.len += 1;
             self.len - 1
@@ -93,42 +100,72 @@ impl Cells {
 
     /// Adds to groups, and joins those whose sessions have become one meanwhile.
     pub fn add(&mut self, add: impl FnOnce(&mut CellColumns) -> Result<()>) -> Result<()> {
-        self.columns.resize(self.len as usize);
-        add(&mut self.columns)?;
+        self.fresh.resize(self.len as usize);
+        add(&mut self.fresh)?;
         if self.joins.is_empty() { Ok(()) } else { self.join_groups() }
     }
 
     /// Adds each group whose session was joined to the one that is left in the end.
     fn join_groups(&mut self) -> Result<()> {
-        let mut last: HashMap<u32, usize> = HashMap::new();
+        let mut last: HashMap<u32, u32> = HashMap::new();
         // Backwards: where `into` was itself joined later, that is known by then.
         for (into, from) in self.joins.iter().rev() {
-            let into = last.get(into).copied().unwrap_or(*into as usize);
+            let into = last.get(into).copied().unwrap_or(*into);
             last.insert(*from, into);
         }
-        let (from, into): (Vec<u32>, Vec<usize>) = last.into_iter().unzip();
         self.joins.clear();
-        let states = self.take_states(from.iter().copied());
-        self.columns.merge(&states, &into)
+        for columns in [&mut self.fresh, &mut self.saved] {
+            let joined = last.iter().filter(|(from, _)| has_rows(columns, **from));
+            let (from, into): (Vec<u32>, Vec<usize>) =
+                joined.map(|(from, into)| (*from, *into as usize)).unzip();
+            let states = columns.states(&columns.groups(from.into_iter()));
+            columns.resize(into.iter().max().map_or(0, |last| last + 1));
+            columns.merge(&states, &into)?;
+        }
+        last.into_keys().for_each(|from| self.clear(from));
+        Ok(())
+    }
+
+    /// Whether rows came for a group since the last checkpoint.
+    pub fn is_fresh(&self, group: u32) -> bool {
+        has_rows(&self.fresh, group)
+    }
+
+    /// The states of what came for groups since the last checkpoint, which has it now.
+    pub fn save(&mut self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
+        let states = self.fresh.states(&self.fresh.groups(groups.clone()));
+        self.saved.resize(self.len as usize);
+        let moves = groups.clone().map(|group| (group as usize, group as usize));
+        self.saved.take_in(&self.fresh, moves, |group| group as i64);
+        groups.for_each(|group| self.fresh.clear(group as usize));
+        states
+    }
+
+    /// The states of groups to which nothing came since they were saved.
+    pub fn saved(&self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
+        self.saved.states(&self.saved.groups(groups))
     }
 
     /// The results of groups.
-    pub fn results(&self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
-        self.columns.results(&self.columns.groups(groups))
-    }
-
-    /// The states of groups, which are let go of.
-    pub fn take_states(&mut self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
-        let states = self.columns.states(&self.columns.groups(groups.clone()));
-        groups.for_each(|group| self.clear(group));
-        states
+    pub fn results(&mut self, groups: impl Iterator<Item = u32> + Clone) -> Vec<ArrayRef> {
+        let saved = groups.clone().filter(|group| has_rows(&self.saved, *group));
+        let moves = saved.map(|group| (group as usize, group as usize));
+        self.fresh.take_in(&self.saved, moves, |group| group as i64);
+        self.fresh.results(&self.fresh.groups(groups))
     }
 
     /// Lets go of a session's group.
     pub fn clear(&mut self, group: u32) {
-        self.columns.clear(group as usize);
+        self.fresh.clear(group as usize);
+        if has_rows(&self.saved, group) {
+            self.saved.clear(group as usize);
+        }
         self.free.push(group);
     }
+}
+
+fn has_rows(columns: &CellColumns, group: u32) -> bool {
+    columns.counts.get(group as usize).is_some_and(|rows| *rows > 0)
 }
 
 impl Assign for Cells {

@@ -71,7 +71,7 @@ impl Session {
 }
 
 impl Due {
-    fn of(slot: Slot, session: &Session) -> Self {
+    pub fn of(slot: Slot, session: &Session) -> Self {
         let Session { start, end, live, states, .. } = *session;
         Self { slot, start, end, live, states }
     }

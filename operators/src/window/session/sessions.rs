@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! row ─▶ slot of its key ─▶ its session's bounds ─▶ live group ──────────────────────fire──▶ result
-//!                                                       └──seal──▶ states at rest ──fire──▶
+//!                                                       └──seal──▶ cells or rows ───fire──▶
 //! ```
 //!
 //! Live groups are **sealed** at barriers: their states become rows of Arrow columns, which go into the
-//! checkpoint, and which sessions refer to. When a session is due, they are merged with what is live of
-//! it. Accumulators give results of all their groups or of none, and sessions end one by one: where
-//! aggregates need them, groups are sealed before sessions with live rows are due, too. A session that
-//! rows were added to cannot end for a gap, so that is seldom.
+//! checkpoint. Cells keep what is sealed in cells again. Of accumulators, sessions refer to the rows of those columns,
+//! which are merged when a session is due. Accumulators give results of all their groups or of none, and sessions end one
+//! by one: there groups are sealed before sessions with live rows are due, too. A session that rows were added to
+//! cannot end for a gap, so that is seldom.
 
 use std::sync::Arc;
 
@@ -34,6 +34,9 @@ const FIRING_MAX: usize = 4096;
 
 /// Rows of a batch of a full snapshot.
 const SNAPSHOT_ROWS: usize = 1 << 18;
+
+/// Rows of a batch of an increment: their cells stay in the cache from one column to the next.
+const SAVED_ROWS: usize = 1 << 16;
 
 /// Open sessions.
 pub(super) struct Sessions {
@@ -143,45 +146,71 @@ impl Sessions {
         }
     }
 
-    /// Puts live groups to rest.
+    /// Puts what came since the last checkpoint beside what came before.
     fn seal(&mut self) -> Result<()> {
-        let mut owners: Vec<(Slot, u32)> = Vec::new();
-        let states = match &mut self.live {
-            Live::Groups(live) => {
-                owners.extend(live.owners());
-                live.take_states()?
-            }
-            Live::Cells(cells) => {
-                self.open.each(|slot, session| match session.live {
-                    NONE => {}
-                    group => owners.push((slot, group)),
-                });
-                cells.take_states(owners.iter().map(|(_, group)| *group))
-            }
-        };
+        match self.live {
+            Live::Groups(_) => self.seal_groups(),
+            Live::Cells(_) => self.seal_cells(),
+        }
+    }
+
+    /// Puts live groups to rest.
+    fn seal_groups(&mut self) -> Result<()> {
+        let Live::Groups(live) = &mut self.live else { return Ok(()) };
+        let owners: Vec<(Slot, u32)> = live.owners().collect();
+        let states = live.take_states()?;
         if owners.is_empty() {
             return Ok(());
         }
         let batch = self.resting.keep(states.clone(), owners.len());
-        let mut bounds = [Vec::with_capacity(owners.len()), Vec::with_capacity(owners.len())];
+        let mut sealed = Vec::with_capacity(owners.len());
         for (row, (slot, group)) in owners.iter().enumerate() {
             let session = self.open.live(*slot, *group);
             let session = session.expect("a group's session is open until the group is sealed");
             self.resting.add(&mut session.states, (batch, row as u32));
-            bounds[0].push(session.start);
-            bounds[1].push(session.end);
+            sealed.push(Due::of(*slot, session));
         }
         for (slot, group) in &owners {
             if let Some(session) = self.open.live(*slot, *group) {
                 session.live = NONE;
             }
         }
-        if let Some(unsaved) = &mut self.unsaved {
-            let keys = self.keys.columns(owners.iter().map(|(slot, _)| *slot))?;
-            let partial = Partial { rows: owners.len(), keys, states };
-            unsaved.push(partial.into_batch(&self.plan, bounds.map(Int64Array::from))?);
-        }
+        self.note(&sealed, states)?;
         self.tidy()
+    }
+
+    /// Saves cells.
+    fn seal_cells(&mut self) -> Result<()> {
+        let Live::Cells(cells) = &self.live else { return Ok(()) };
+        let mut changed = Vec::new();
+        self.open.each(|slot, session| {
+            if cells.is_fresh(session.live) {
+                changed.push(Due::of(slot, session));
+            }
+        });
+        for part in changed.chunks(SAVED_ROWS) {
+            let Live::Cells(cells) = &mut self.live else { return Ok(()) };
+            let states = cells.save(part.iter().map(|session| session.live));
+            self.note(part, states)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what the next checkpoint takes, where there are any.
+    fn note(&mut self, sessions: &[Due], states: Vec<ArrayRef>) -> Result<()> {
+        if self.unsaved.is_some() {
+            let rows = self.rows(sessions, states)?;
+            self.unsaved.get_or_insert_default().push(rows);
+        }
+        Ok(())
+    }
+
+    /// Sessions with their states: rows of [`Plan::partial`].
+    fn rows(&self, sessions: &[Due], states: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let keys = self.keys.columns(sessions.iter().map(|session| session.slot))?;
+        let bound = |of: fn(&Due) -> EventTime| sessions.iter().map(of).collect::<Vec<_>>().into();
+        let bounds: [Int64Array; 2] = [bound(|session| session.start), bound(|session| session.end)];
+        Partial { rows: sessions.len(), keys, states }.into_batch(&self.plan, bounds)
     }
 
     /// Puts the states of each session together where too many are kept.
@@ -234,8 +263,8 @@ impl Sessions {
         if due.is_empty() {
             return Ok(Progress::Done);
         }
-        let mut due = in_order(&due);
-        let values = self.results(&mut due)?;
+        let due = in_order(&due);
+        let values = self.results(&due)?;
         let keys = self.keys.columns(due.iter().map(|due| due.slot))?;
         self.forget(&due, &emptied);
         self.tidy()?;
@@ -250,38 +279,23 @@ impl Sessions {
     }
 
     /// The results of sessions.
-    fn results(&mut self, due: &mut [Due]) -> Result<Vec<ArrayRef>> {
-        let (mut states, mut groups) = (Vec::new(), Scratch::new());
-        match &mut self.live {
-            Live::Groups(_) => {
-                for (group, due) in due.iter().enumerate() {
-                    states.extend(self.resting.of(due.states));
-                    groups.resize(states.len(), group);
-                }
-                self.merged(&states, &groups, due.len())?.into_results()
-            }
-            Live::Cells(cells) => {
-                for due in due.iter_mut() {
-                    if due.live == NONE {
-                        due.live = cells.take();
-                    }
-                    states.extend(self.resting.of(due.states));
-                    groups.resize(states.len(), due.live as usize);
-                }
-                if !states.is_empty() {
-                    let states = self.resting.columns(&states)?;
-                    cells.add(|columns| columns.merge(&states, &groups))?;
-                }
-                Ok(cells.results(due.iter().map(|due| due.live)))
-            }
+    fn results(&mut self, due: &[Due]) -> Result<Vec<ArrayRef>> {
+        if let Live::Cells(cells) = &mut self.live {
+            return Ok(cells.results(due.iter().map(|due| due.live)));
         }
+        let (mut states, mut groups) = (Vec::new(), Scratch::new());
+        for (group, due) in due.iter().enumerate() {
+            states.extend(self.resting.of(due.states));
+            groups.resize(states.len(), group);
+        }
+        self.merged(&states, &groups, due.len())?.into_results()
     }
 
     /// Lets go of sessions that were taken out, and of keys that have none left.
     fn forget(&mut self, taken: &[Due], emptied: &[Slot]) {
         taken.iter().for_each(|taken| self.resting.release(taken.states));
         if let Live::Cells(cells) = &mut self.live {
-            taken.iter().filter(|due| due.live != NONE).for_each(|due| cells.clear(due.live));
+            taken.iter().for_each(|due| cells.clear(due.live));
         }
         self.keys.forget(emptied);
     }
@@ -327,24 +341,25 @@ impl Sessions {
         self.settle()?;
         self.seal()?;
         self.unsaved.iter_mut().for_each(Vec::clear);
-        let (mut states, mut slots, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
-        self.open.each(|slot, session| {
-            states.extend(self.resting.of(session.states));
-            slots.resize(states.len(), slot);
-            bounds.resize(states.len(), (session.start, session.end));
+        let (mut sessions, mut states) = (Vec::new(), Vec::new());
+        self.open.each(|slot, session| match self.live {
+            Live::Cells(_) => sessions.push(Due::of(slot, session)),
+            Live::Groups(_) => {
+                states.extend(self.resting.of(session.states));
+                sessions.resize(states.len(), Due::of(slot, session));
+            }
         });
         self.measure();
         let chunk = |start: usize| {
-            let rows = start..states.len().min(start + SNAPSHOT_ROWS);
-            let partial = Partial {
-                rows: rows.len(),
-                keys: self.keys.columns(slots[rows.clone()].iter().copied())?,
-                states: self.resting.columns(&states[rows.clone()])?,
+            let range = start..sessions.len().min(start + SNAPSHOT_ROWS);
+            let part = &sessions[range.clone()];
+            let states = match &self.live {
+                Live::Cells(cells) => cells.saved(part.iter().map(|session| session.live)),
+                Live::Groups(_) => self.resting.columns(&states[range])?,
             };
-            let (starts, ends): (Vec<_>, Vec<_>) = bounds[rows].iter().copied().unzip();
-            partial.into_batch(&self.plan, [starts.into(), ends.into()])
+            self.rows(part, states)
         };
-        (0..states.len()).step_by(SNAPSHOT_ROWS).map(chunk).collect()
+        (0..sessions.len()).step_by(SNAPSHOT_ROWS).map(chunk).collect()
     }
 
     /// Takes the measure of the state.
