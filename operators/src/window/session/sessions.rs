@@ -209,7 +209,8 @@ impl Sessions {
     fn rows(&self, sessions: &[Due], states: Vec<ArrayRef>) -> Result<RecordBatch> {
         let keys = self.keys.columns(sessions.iter().map(|session| session.slot))?;
         let bound = |of: fn(&Due) -> EventTime| sessions.iter().map(of).collect::<Vec<_>>().into();
-        let bounds: [Int64Array; 2] = [bound(|session| session.start), bound(|session| session.end)];
+        let bounds: [Int64Array; 2] =
+            [bound(|session| session.start), bound(|session| session.end)];
         Partial { rows: sessions.len(), keys, states }.into_batch(&self.plan, bounds)
     }
 
