@@ -83,9 +83,9 @@ pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
     keyed.ok_or_else(|| Error::internal("the workload's job has no window"))
 }
 
-/// The workload as a job from any source of its rows into any sink. Splits wait for each other where sessions are
-/// asked for, since one that is some gaps ahead would have as many of each key open, and where the rows are gone through
-/// several times, since one that is some passes ahead would have windows open for all of them.
+/// The workload as a job from any source of its rows into any sink. Where the rows are gone through several times,
+/// splits wait for each other: one that is many passes ahead would have windows open for all of them, and one that is
+/// some gaps ahead as many sessions of each key.
 pub(super) fn job(
     workload: &Workload,
     source: impl Source + 'static,
@@ -96,12 +96,12 @@ pub(super) fn job(
     let mut job = Job::named(format!("bench-{}", workload.query.name()));
     let rows = job.source(source);
     let mut rows = rows.event_time("ts", Watermarks::bounded(micros(workload.disorder_us)));
-    let drift = match workload.query {
-        Query::Session { gap_us } => Some(gap_us),
-        _ => (passes.times > 1).then_some(passes.span()),
-    };
-    if let Some(drift) = drift {
-        rows = rows.align("splits", micros(drift));
+    if passes.times > 1 {
+        let drift = match workload.query {
+            Query::Session { gap_us } => gap_us,
+            _ => passes.span(),
+        };
+        rows = rows.align("passes", micros(drift));
     }
     let rows = rows.key_by(["key"]);
     let n = count().alias("n");
