@@ -9,6 +9,7 @@ use datafusion_physical_expr::PhysicalExpr;
 use tidemill_core::Result;
 
 use crate::choice::Choice;
+use crate::constant::Constant;
 use crate::decimal::{Narrowing, Product};
 
 /// What evaluates an expression faster than DataFusion.
@@ -17,6 +18,7 @@ pub(crate) enum Kernel {
     Choice(Choice),
     Product(Product),
     Narrowing(Narrowing),
+    Constant(Constant),
 }
 
 impl Kernel {
@@ -25,7 +27,8 @@ impl Kernel {
         let choice = Choice::of(expression, input).map(Self::Choice);
         let product = || Product::of(expression, input).map(Self::Product);
         let narrowing = || Narrowing::of(expression, input).map(Self::Narrowing);
-        choice.or_else(product).or_else(narrowing)
+        let constant = || Constant::of(expression).map(Self::Constant);
+        choice.or_else(product).or_else(narrowing).or_else(constant)
     }
 
     /// The column, unless only DataFusion can tell what is to become of these rows.
@@ -34,6 +37,7 @@ impl Kernel {
             Self::Choice(choice) => Some(choice.evaluate(rows)?),
             Self::Product(product) => Some(product.evaluate(rows)),
             Self::Narrowing(narrowing) => narrowing.evaluate(rows),
+            Self::Constant(constant) => constant.evaluate(rows),
         })
     }
 }

@@ -15,6 +15,7 @@
 
 pub mod aggregate;
 mod choice;
+mod constant;
 mod decimal;
 pub mod filter;
 pub mod function;

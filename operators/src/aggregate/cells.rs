@@ -15,7 +15,7 @@ use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array};
 use datafusion_common::Result;
 use hashbrown::HashMap;
 
-use super::exact::{Expansion, Spill, mean, spill_column, sum};
+use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
 use super::extremum::{order, value_at};
 use crate::pages::zeros;
 use crate::prefetch::prefetch;
@@ -319,8 +319,24 @@ impl Cells {
         })
     }
 
+    /// The means of some groups' values, each rounded once; `None` without values.
+    pub fn means(&self, groups: &[Group]) -> impl Iterator<Item = Option<f64>> + Clone {
+        let cell = |group: &Group| &self.cells[group.position];
+        let part = |part: usize| -> Vec<f64> {
+            groups.iter().map(|group| f64::from_bits(cell(group)[part])).collect()
+        };
+        let counts: Vec<i64> = groups.iter().map(|group| self.count(*group)).collect();
+        let mut means = vec![f64::NAN; groups.len()];
+        // With a spill the cell has not all of the sum.
+        if self.spills.is_empty() {
+            quotients([&part(0), &part(1)], &counts, &mut means);
+        }
+        let told = groups.iter().zip(means);
+        told.map(|(group, mean)| if mean.is_nan() { self.mean(*group) } else { Some(mean) })
+    }
+
     /// The mean of a group's values, rounded once; `None` without values.
-    pub fn mean(&self, group: Group) -> Option<f64> {
+    fn mean(&self, group: Group) -> Option<f64> {
         let count = self.count(group);
         (count > 0).then(|| {
             let sum = expansion(&self.cells[group.position]);

@@ -21,16 +21,18 @@ use hashbrown::HashTable;
 use multiversion::multiversion;
 use tidemill_core::Result;
 
+use super::answers::STRETCH;
 use super::columns::{CellColumns, CellPlan, integers};
-use super::emit::BATCH_ROWS;
 use super::plan::Evaluated;
 use super::table::{Partial, Results};
 use crate::aggregate::{Cells, Group};
 
 mod join;
+mod leaving;
 mod owned;
 
 pub(super) use self::join::{Part, Parts, SideBySide};
+use self::leaving::Leaving;
 pub(super) use self::owned::ByOwner;
 use self::owned::OwnedKeys;
 
@@ -45,7 +47,7 @@ const SMALL: usize = 256;
 const AHEAD: usize = 128;
 
 /// Rows that are looked at together: they may all have the same key.
-const STRETCH: usize = 256;
+const RUN: usize = 256;
 
 /// Where keys lay in the tables before: in the next slice's they probably will, too.
 #[derive(Default)]
@@ -389,17 +391,16 @@ impl CellTable {
         self.partial_of(&self.groups())
     }
 
-    /// The groups with the results of their aggregates, in parts: what belongs to a few thousand groups
-    /// stays in the cache from one aggregate to the next.
-    pub fn into_results(self, mut each: impl FnMut(Results) -> Result<()>) -> Result<()> {
+    /// The groups with the results of their aggregates, in batches.
+    pub fn into_results(self, each: impl FnMut(Results) -> Result<()>) -> Result<()> {
+        let mut leaving = Leaving::new(self.plan(), self.cells.counts.len(), each);
         let mut position = 0;
         loop {
-            let groups = self.groups_from(&mut position, BATCH_ROWS);
+            let groups = self.groups_from(&mut position, STRETCH);
             if groups.is_empty() {
-                return Ok(());
+                return leaving.finish();
             }
-            let values = self.cells.results(&groups);
-            each(Results { rows: groups.len(), keys: vec![keys(&groups)], values })?;
+            leaving.add(&self.cells, &groups)?;
         }
     }
 
@@ -419,7 +420,7 @@ impl CellTable {
 /// Counts rows while their keys have a position. Returns how many did.
 fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
     let mut taken = 0;
-    for keys in keys.chunks(STRETCH) {
+    for keys in keys.chunks(RUN) {
         let count = counts.get_mut(keys[0].wrapping_sub(first) as usize);
         if let Some(count) = count.filter(|_| are_alike(keys)) {
             *count += keys.len() as i64;
@@ -447,7 +448,7 @@ fn add_dense(
     values: &[f64],
 ) -> usize {
     let mut taken = 0;
-    for (keys, values) in keys.chunks(STRETCH).zip(values.chunks(STRETCH)) {
+    for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
         let position = |key: i64| key.wrapping_sub(first) as usize;
         let count = counts.get_mut(position(keys[0]));
         if let Some(count) = count.filter(|_| are_alike(keys)) {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array};
+use arrow::array::{Array, ArrayRef, Int64Array};
 use tidemill_core::Result;
 
+use super::answers::{Answer, Answers};
 use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
@@ -263,7 +264,11 @@ impl CellColumns {
                     });
                     states.extend(sum.iter().cloned());
                 }
-                _ => states.push(self.result(*call, *column, groups)),
+                _ => {
+                    let mut state = Answer::new(*call, groups.len());
+                    state.add(self, *column, groups);
+                    states.push(state.finish());
+                }
             }
         }
         states
@@ -271,20 +276,9 @@ impl CellColumns {
 
     /// The results of groups.
     pub fn results(&self, groups: &[Group]) -> Vec<ArrayRef> {
-        self.plan.calls.iter().map(|(call, column)| self.result(*call, *column, groups)).collect()
-    }
-
-    fn result(&self, call: CellCall, column: usize, groups: &[Group]) -> ArrayRef {
-        let floats = |of: fn(&Cells, Group) -> Option<f64>| {
-            doubles(groups.iter().map(|group| of(&self.columns[column], *group)))
-        };
-        match call {
-            CellCall::Rows => integers(groups.iter().map(|group| group.rows)),
-            CellCall::Sum => floats(Cells::sum),
-            CellCall::Mean => floats(Cells::mean),
-            CellCall::Min => floats(Cells::least),
-            CellCall::Max => floats(Cells::greatest),
-        }
+        let mut answers = Answers::new(&self.plan, groups.len());
+        answers.add(self, groups);
+        answers.finish()
     }
 
     /// Bytes in use.
@@ -292,17 +286,6 @@ impl CellColumns {
         let cells: usize = self.columns.iter().map(Cells::bytes).sum();
         self.counts.capacity() * size_of::<i64>() + cells
     }
-}
-
-/// Values of which usually none is missing.
-fn doubles(values: impl Iterator<Item = Option<f64>> + Clone) -> ArrayRef {
-    let mut all = true;
-    let present = values.clone().map(|value| {
-        all &= value.is_some();
-        value.unwrap_or_default()
-    });
-    let present = Float64Array::from_iter_values(present);
-    Arc::new(if all { present } else { values.collect() })
 }
 
 pub(super) fn integers(values: impl Iterator<Item = i64>) -> ArrayRef {

@@ -32,6 +32,7 @@ use tidemill_core::window::WindowSpec;
 use crate::aggregate::AggregateSpec;
 
 mod aggregates;
+mod answers;
 mod cells;
 mod columns;
 mod combiner;

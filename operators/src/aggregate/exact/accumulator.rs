@@ -184,10 +184,11 @@ pub(in super::super) fn mean(parts: &[f64; 2], spill: Option<&Spill>, count: u64
     if let Some(special) = spill.and_then(Spill::special_sum) {
         return special;
     }
-    if spill.is_none()
-        && let Some(mean) = quotient(parts, count)
-    {
-        return mean;
+    if spill.is_none() {
+        let mean = quotient(*parts, i64::try_from(count).unwrap_or_default());
+        if !mean.is_nan() {
+            return mean;
+        }
     }
     let sum = exact(parts, spill.and_then(Spill::sum)).to_dyadic();
     let size = sum.natural.quotient(sum.exponent, &[count]);

@@ -4,6 +4,8 @@
 //!
 //! Invariant: an addition either is exact or changes nothing.
 
+use multiversion::multiversion;
+
 /// `a + b` rounded, and the rounding error: together they are `a + b`. The error is not finite where
 /// the sum overflows.
 #[inline(always)]
@@ -50,27 +52,14 @@ fn split(x: f64) -> (f64, f64) {
     (high, x - high)
 }
 
-/// The sum of both parts over a count, rounded once; `None` where that takes more than doubles to
-/// tell.
-pub(super) fn quotient(parts: &[f64; 2], count: u64) -> Option<f64> {
+/// The sum of both parts over a count, rounded once; not a number where that takes more than doubles to
+/// tell, or there is nothing to count. Without a branch, so that several fit into a vector.
+#[inline(always)]
+pub(super) fn quotient(parts: [f64; 2], count: i64) -> f64 {
     /// Far from numbers that are too large or too small, whatever is done to them here.
     const SIZES: std::ops::RangeInclusive<f64> = 1e-200..=1e200;
-    if count >= 1 << 53 {
-        return None;
-    }
     let divisor = count as f64;
     let (high, low) = two_sum(parts[0], parts[1]);
-    if low == 0.0 {
-        return Some(high / divisor);
-    }
-    if !SIZES.contains(&high.abs()) || !SIZES.contains(&low.abs()) {
-        return None;
-    }
-    if count.is_power_of_two() {
-        // `high` is the sum rounded, and halving changes no digit. (Such means often lie right between
-        // two doubles, where what follows cannot tell.)
-        return Some(high / divisor);
-    }
     let first = high / divisor;
     let (back, error) = product(first, divisor);
     // `high - back` is exact, since the two are nearly the same; what is left has a relative error of
@@ -79,7 +68,23 @@ pub(super) fn quotient(parts: &[f64; 2], count: u64) -> Option<f64> {
     let doubt = correction.abs() * 2e-15 + (low / divisor).abs() * 2e-15;
     let (least, most) = (first + (correction - doubt), first + (correction + doubt));
     // Rounding keeps order: where both ends give the same, so does what lies between.
-    (least == most).then_some(least)
+    let is_told = SIZES.contains(&high.abs()) & SIZES.contains(&low.abs()) & (least == most);
+    // `high` is the sum rounded, and halving changes no digit of one that is not small. (Such means often lie right
+    // between two doubles, where the above cannot tell.)
+    let is_halved = (count & (count - 1) == 0) & SIZES.contains(&high.abs());
+    let is_simple = (low == 0.0) | is_halved;
+    let is_counted = (count > 0) & (count < 1 << 53);
+    let quotient = if is_simple { first } else { least };
+    if is_counted & (is_simple | is_told) { quotient } else { f64::NAN }
+}
+
+/// The same of many.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(in super::super) fn quotients(parts: [&[f64]; 2], counts: &[i64], quotients: &mut [f64]) {
+    let parts = parts[0].iter().zip(parts[1]);
+    for (((high, low), count), into) in parts.zip(counts).zip(quotients) {
+        *into = quotient([*high, *low], *count);
+    }
 }
 
 /// The exact value of a sum of `N` doubles.

@@ -22,5 +22,5 @@ mod wide;
 mod tests;
 
 pub(super) use accumulator::{Statistic, mean, spill_column, state_fields, sum};
-pub(super) use expansion::Expansion;
+pub(super) use expansion::{Expansion, quotients};
 pub(super) use spill::Spill;

@@ -11,9 +11,11 @@ use arrow::array::types::Int64Type;
 use tidemill_core::Result;
 use tidemill_core::key::{hash_integer, key_group, owner};
 
+use super::leaving::Leaving;
 use super::owned::{ByOwner, OwnedKeys};
 use super::{CellTable, Expected, Index};
-use crate::window::emit::BATCH_ROWS;
+use crate::window::answers::STRETCH;
+use crate::window::columns::CellColumns;
 use crate::window::table::{Partial, Results};
 
 /// Places for a key, at most, that a table takes over from the one before it.
@@ -85,25 +87,30 @@ impl<'a> SideBySide<'a> {
         Some(Self { parts: all, keys: keys? })
     }
 
-    /// The results of all groups, in parts. They are put together some thousand keys at a time, and not in a table of
-    /// all: that would be memory to be touched twice, where a part stays in the cache.
-    pub fn results(self, mut each: impl FnMut(Results) -> Result<()>) -> Result<()> {
+    /// The results of all groups, in batches. They are put together some hundred keys at a time, and not in a table
+    /// of all: that would be memory to be touched twice, where a stretch stays in the nearest cache.
+    pub fn results(self, each: impl FnMut(Results) -> Result<()>) -> Result<()> {
         let Some((first, _)) = self.parts.first() else { return Ok(()) };
-        for start in (0..self.keys.len()).step_by(BATCH_ROWS) {
-            let keys = self.keys.at(start..self.keys.len().min(start + BATCH_ROWS));
-            let mut table = CellTable::new(first.plan().clone());
-            table.cells.resize(keys.len());
-            for (other, own) in &self.parts {
-                let shared = keys.shared_with(own);
-                let offsets = &own.offsets()[own.shared_with(&keys)];
-                let positions = offsets.iter().map(|offset| *offset as usize);
-                let key = |position: usize| other.key(position);
-                table.cells.take_in(&other.cells, positions.zip(shared), key);
-            }
-            table.index = Index::Owned(Arc::new(keys));
-            table.into_results(&mut each)?;
+        let mut leaving = Leaving::new(first.plan(), self.keys.len(), each);
+        for start in (0..self.keys.len()).step_by(STRETCH) {
+            let keys = self.keys.at(start..self.keys.len().min(start + STRETCH));
+            let table = self.stretch(keys);
+            leaving.add(&table.cells, &table.groups())?;
         }
-        Ok(())
+        leaving.finish()
+    }
+
+    /// What all have of some of the keys.
+    fn stretch(&self, keys: OwnedKeys) -> CellTable {
+        let mut cells = CellColumns::new(self.parts[0].0.plan().clone());
+        cells.resize(keys.len());
+        for (other, own) in &self.parts {
+            let shared = keys.shared_with(own);
+            let offsets = &own.offsets()[own.shared_with(&keys)];
+            let positions = offsets.iter().map(|offset| *offset as usize);
+            cells.take_in(&other.cells, positions.zip(shared), |position| other.key(position));
+        }
+        CellTable { index: Index::Owned(Arc::new(keys)), cells }
     }
 }
 

@@ -1,0 +1,53 @@
+//! Results of tables by one integer key on their way out, in batches. On the data path where windows fire.
+//! Invariant: they leave in the order in which they come, and none is left behind.
+
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
+use tidemill_core::Result;
+
+use crate::aggregate::Group;
+use crate::window::answers::Answers;
+use crate::window::columns::{CellColumns, CellPlan};
+use crate::window::emit::BATCH_ROWS;
+use crate::window::table::Results;
+
+/// What has not left yet, and where it goes.
+pub(super) struct Leaving<'a, F> {
+    plan: &'a CellPlan,
+    keys: Vec<i64>,
+    answers: Answers,
+    each: F,
+}
+
+impl<'a, F: FnMut(Results) -> Result<()>> Leaving<'a, F> {
+    /// Nothing yet, and about so many groups to come.
+    pub fn new(plan: &'a CellPlan, groups: usize, each: F) -> Self {
+        let room = groups.min(BATCH_ROWS);
+        let (keys, answers) = (Vec::with_capacity(room), Answers::new(plan, room));
+        Self { plan, keys, answers, each }
+    }
+
+    /// The results of some more groups.
+    pub fn add(&mut self, cells: &CellColumns, groups: &[Group]) -> Result<()> {
+        if self.keys.len() + groups.len() > BATCH_ROWS {
+            self.flush()?;
+        }
+        self.keys.extend(groups.iter().map(|group| group.key));
+        self.answers.add(cells, groups);
+        Ok(())
+    }
+
+    /// The rest.
+    pub fn finish(mut self) -> Result<()> {
+        if self.keys.is_empty() { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let room = self.keys.len();
+        let keys = std::mem::replace(&mut self.keys, Vec::with_capacity(room));
+        let answers = std::mem::replace(&mut self.answers, Answers::new(self.plan, room));
+        let (rows, keys) = (keys.len(), vec![Arc::new(Int64Array::from(keys)) as _]);
+        (self.each)(Results { rows, keys, values: answers.finish() })
+    }
+}
