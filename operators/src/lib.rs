@@ -22,7 +22,6 @@ pub mod function;
 mod kernel;
 mod pages;
 mod parts;
-mod prefetch;
 pub mod project;
 mod reject;
 mod stateless;

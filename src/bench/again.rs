@@ -147,6 +147,10 @@ impl<S: Source> SplitReader for AgainReader<S> {
     fn progress(&self) -> Option<(u64, u64)> {
         None
     }
+
+    fn is_at_hand(&self) -> bool {
+        self.reader.is_at_hand()
+    }
 }
 
 /// The rows, so many microseconds later.

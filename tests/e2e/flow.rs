@@ -340,6 +340,22 @@ fn silent_split(shards: usize) {
     assert!(ledger.balances() && ledger.late == 1, "{shards} shards: {ledger:?}");
 }
 
+/// The clock stands still: a split that is left alone for a while would be so for ever.
+#[test]
+fn rows_that_are_all_there_are_read_to_their_end_without_a_pause() {
+    let few = |first: i64| rows((first..first + 3).map(|n| (n, n * SECOND)));
+    let splits = vec![vec![few(0), few(3)], vec![few(6)]];
+    let mut job = Job::named("at-hand");
+    let (results, sink) = collect();
+    job.source(MemorySource::new(keys_and_times(), splits)).sink(sink);
+    job.settings().clock = Arc::new(VirtualClock::starting_at(100 * SECOND));
+    let running = job.start().unwrap();
+    let control = running.control();
+    wait_for(|| control.status().phase != Phase::Running);
+    running.wait().unwrap();
+    assert_eq!(results.batches().iter().map(RecordBatch::num_rows).sum::<usize>(), 9);
+}
+
 #[test]
 fn a_silent_split_holds_nothing_beyond_its_timeout_and_is_judged_exactly_when_it_wakes() {
     for shards in [1, 2] {

@@ -190,4 +190,8 @@ impl SplitReader for ParquetReader {
     fn progress(&self) -> Option<(u64, u64)> {
         Some((self.row, self.rows))
     }
+
+    fn is_at_hand(&self) -> bool {
+        true
+    }
 }

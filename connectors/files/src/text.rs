@@ -369,6 +369,10 @@ impl SplitReader for TextReader {
         };
         Some((read.min(size), size))
     }
+
+    fn is_at_hand(&self) -> bool {
+        true
+    }
 }
 
 /// The records of the block from `start` to `end`, from the first one that begins in it, or behind all of it;

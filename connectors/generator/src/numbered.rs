@@ -225,6 +225,10 @@ impl SplitReader for NumberedReader {
         let rows = |until: u64| until.saturating_sub(self.split).div_ceil(self.numbering.splits);
         self.numbering.end.map(|end| (rows(self.next.min(end)), rows(end)))
     }
+
+    fn is_at_hand(&self) -> bool {
+        self.pace.is_none()
+    }
 }
 
 /// Holds a reader back to so many numbers per second.

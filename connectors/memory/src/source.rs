@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use tidemill_core::element::Epoch;
+use tidemill_core::prefetch::prefetch;
 use tidemill_core::source::{Offset, Read, ReadBatch, ReaderContext, Source, SplitId, SplitReader};
 use tidemill_core::{Error, Result};
 
@@ -16,42 +18,50 @@ use tidemill_core::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct MemorySource {
     schema: SchemaRef,
-    splits: Vec<Arc<[RecordBatch]>>,
+    splits: Vec<Split>,
+}
+
+/// The batches of a split that have rows, under the source's own schema; or what is wrong with one.
+type Split = std::result::Result<Arc<[RecordBatch]>, Misfit>;
+
+/// A batch that has not the columns of its source.
+#[derive(Debug, Clone)]
+struct Misfit {
+    number: usize,
+    why: Arc<ArrowError>,
 }
 
 impl MemorySource {
-    /// A source of these splits. Every batch has the columns of `schema`; one that has not is
-    /// reported when its split is opened.
+    /// A source of these splits. Every batch has the columns of `schema`, which may be nullable where theirs are not;
+    /// one that has not is reported when its split is opened.
     pub fn new(schema: SchemaRef, splits: Vec<Vec<RecordBatch>>) -> Self {
-        Self { schema, splits: splits.into_iter().map(Arc::from).collect() }
+        let fit = |(number, batch): (usize, RecordBatch)| {
+            let misfit = |why| Misfit { number, why: Arc::new(why) };
+            batch.with_schema(schema.clone()).map_err(misfit)
+        };
+        let with_rows = |(_, batch): &(usize, RecordBatch)| batch.num_rows() > 0;
+        let split = |batches: Vec<RecordBatch>| {
+            batches.into_iter().enumerate().filter(with_rows).map(fit).collect()
+        };
+        Self { splits: splits.into_iter().map(split).collect(), schema }
     }
 
-    fn split(&self, id: &SplitId) -> Result<&Arc<[RecordBatch]>> {
+    /// The batches of a split.
+    fn batches(&self, id: &SplitId) -> Result<Arc<[RecordBatch]>> {
         let number = id.as_str().strip_prefix("memory/").and_then(|n| n.parse::<usize>().ok());
-        number.and_then(|number| self.splits.get(number)).ok_or_else(|| {
+        let split = number.and_then(|number| self.splits.get(number)).ok_or_else(|| {
             Error::configuration(format!(
                 "the in-memory table has no split {id}: it has {}, and must have those of the \
                  checkpoint that the job resumes from",
                 self.splits.len()
             ))
+        })?;
+        split.clone().map_err(|Misfit { number, why }| {
+            Error::configuration(format!(
+                "batch {number} of split {id} does not have the columns of its source"
+            ))
+            .caused_by(why)
         })
-    }
-
-    /// The batches of a split under the source's own schema, which may be nullable where theirs
-    /// is not.
-    fn batches(&self, id: &SplitId) -> Result<Vec<RecordBatch>> {
-        let batches = self.split(id)?.iter().enumerate();
-        let batches = batches.filter(|(_, batch)| batch.num_rows() > 0);
-        batches
-            .map(|(number, batch)| {
-                batch.clone().with_schema(self.schema.clone()).map_err(|error| {
-                    Error::configuration(format!(
-                        "batch {number} of split {id} does not have the columns of its source"
-                    ))
-                    .caused_by(error)
-                })
-            })
-            .collect()
     }
 }
 
@@ -88,14 +98,15 @@ impl Source for MemorySource {
     }
 
     fn describe(&self) -> String {
-        let rows: usize = self.splits.iter().flat_map(|s| s.iter()).map(|b| b.num_rows()).sum();
+        let batches = self.splits.iter().flatten().flat_map(|batches| batches.iter());
+        let rows: usize = batches.map(RecordBatch::num_rows).sum();
         format!("memory: {rows} rows in {} splits", self.splits.len())
     }
 }
 
 /// Reads one split. `batches[batch]` from `row` on is what comes next.
 struct MemoryReader {
-    batches: Vec<RecordBatch>,
+    batches: Arc<[RecordBatch]>,
     rows: usize,
     offset: usize,
     batch: usize,
@@ -103,7 +114,7 @@ struct MemoryReader {
 }
 
 impl MemoryReader {
-    fn open(batches: Vec<RecordBatch>, offset: usize) -> Result<Self> {
+    fn open(batches: Arc<[RecordBatch]>, offset: usize) -> Result<Self> {
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         if offset > rows {
             return Err(Error::configuration(format!(
@@ -118,6 +129,19 @@ impl MemoryReader {
         }
         Ok(Self { batches, rows, offset, batch, row })
     }
+
+    /// Has what describes the next batches brought into the cache, while rows of this one are worked on: where the columns
+    /// of one are, and what they say of the one before.
+    fn look_ahead(&self) {
+        if let Some(batch) = self.batches.get(self.batch + 1)
+            && let Some(first) = batch.columns().first()
+        {
+            prefetch(first);
+        }
+        if let Some(batch) = self.batches.get(self.batch) {
+            batch.columns().iter().for_each(|column| prefetch(column.as_ref()));
+        }
+    }
 }
 
 impl SplitReader for MemoryReader {
@@ -129,6 +153,7 @@ impl SplitReader for MemoryReader {
         self.row += length;
         if self.row == batch.num_rows() {
             (self.batch, self.row) = (self.batch + 1, 0);
+            self.look_ahead();
         }
         Ok(Read::Batch(ReadBatch::clean(rows)))
     }
@@ -139,5 +164,9 @@ impl SplitReader for MemoryReader {
 
     fn progress(&self) -> Option<(u64, u64)> {
         Some((self.offset as u64, self.rows as u64))
+    }
+
+    fn is_at_hand(&self) -> bool {
+        true
     }
 }

@@ -134,6 +134,10 @@ impl SplitReader for InterceptedReader {
     fn waits(&self) -> bool {
         self.reader.waits()
     }
+
+    fn is_at_hand(&self) -> bool {
+        self.reader.is_at_hand()
+    }
 }
 
 struct InterceptedSink {

@@ -7,7 +7,7 @@
 //! | [`key`] | persisted key hashes, key groups, who owns them |
 //! | [`watermark`] | per-split watermarks, minimum over inputs |
 //! | [`element`] | what flows between operators |
-//! | [`filter`] | rows by a mask |
+//! | [`filter`], [`prefetch`] | rows by a mask; memory before it is needed |
 //! | [`source`], [`sink`], [`operator`] | what plugs into the engine |
 //! | [`need`] | what a job looks at of a source's rows |
 //! | [`graph`] | the dataflow graph that front-ends build and the runtime executes |
@@ -33,6 +33,7 @@ pub mod key;
 pub mod need;
 pub mod operator;
 pub mod part;
+pub mod prefetch;
 pub mod record;
 pub mod retry;
 pub mod sink;

@@ -144,6 +144,13 @@ pub trait SplitReader: Send {
     fn waits(&self) -> bool {
         false
     }
+
+    /// Whether all records of the split are there already, as in memory or in a file: a read that found
+    /// less than it was asked for is followed by the next at once. Other splits are left alone for the
+    /// linger time then, so that rows gather.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
 }
 
 /// How far a reader is behind the end of its split.

@@ -99,9 +99,19 @@ impl Channel {
         self.len.load(Ordering::Acquire)
     }
 
+    /// Puts an element at the end. A watermark takes the place of one that is there already, and keeps its cause: a
+    /// consumer whose processor does other things for some milliseconds must not hold its producers up for what comes
+    /// to one number.
     pub fn push(&self, envelope: Envelope) {
         self.account.add(envelope.bytes);
         let mut queue = self.queue.lock();
+        if let Element::Watermark(watermark) = envelope.element
+            && let Some(Envelope { element: Element::Watermark(last), .. }) = queue.back_mut()
+        {
+            // The consumer was woken when that one came.
+            *last = watermark;
+            return;
+        }
         queue.push_back(envelope);
         self.len.store(queue.len(), Ordering::Release);
         drop(queue);
@@ -227,7 +237,28 @@ mod tests {
     use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
 
+    use crate::memory::{Memory, MemoryKind};
+
     use super::*;
+
+    #[test]
+    fn a_watermark_takes_the_place_of_one_that_waits_and_overtakes_nothing() {
+        let waker = ShardWaker::default;
+        let account = Memory::new(None).account(MemoryKind::Queues, "exchange");
+        let channel = Channel::new(waker(), waker(), account);
+        let watermark = |at| Envelope::new(Element::Watermark(at), at.unsigned_abs());
+        for at in 1..=100 {
+            channel.push(watermark(at));
+        }
+        assert!(channel.has_room(), "however many there are, they are one");
+        channel.push(Envelope::new(Element::Idle, 101));
+        channel.push(watermark(102));
+        channel.push(watermark(103));
+        let told = std::iter::from_fn(|| channel.pop());
+        let told: Vec<_> = told.map(|told| (format!("{:?}", told.element), told.cause)).collect();
+        let expected = [("Watermark(100)", 1), ("Idle", 101), ("Watermark(103)", 102)];
+        assert_eq!(told, expected.map(|(element, cause)| (element.to_owned(), cause)));
+    }
 
     #[test]
     fn routing_keeps_every_row_once_and_equal_keys_together() {

@@ -496,7 +496,7 @@ impl SourceStation {
                 split.last_row = now;
                 split.awaits = false;
                 split.gathering.took(records);
-                split.due = match records < rows {
+                split.due = match records < rows && !reader.is_at_hand() {
                     true => now + split.gathering.pause(now, self.batch_rows, self.linger),
                     false => now,
                 };

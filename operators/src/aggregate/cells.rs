@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
 use super::extremum::{order, value_at};
 use crate::pages::zeros;
-use crate::prefetch::prefetch;
+use tidemill_core::prefetch::prefetch;
 
 mod run;
 

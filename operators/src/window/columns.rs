@@ -15,7 +15,7 @@ use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
 use crate::pages::zeros;
-use crate::prefetch::prefetch;
+use tidemill_core::prefetch::prefetch;
 
 /// The aggregates of a window that cells can answer.
 pub(super) struct CellPlan {

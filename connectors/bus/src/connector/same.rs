@@ -217,6 +217,10 @@ impl SplitReader for SameReader {
     fn waits(&self) -> bool {
         self.reader.waits()
     }
+
+    fn is_at_hand(&self) -> bool {
+        self.reader.is_at_hand()
+    }
 }
 
 /// A sink whose errors are in the words of the bus's table.

@@ -10,7 +10,7 @@ use tidemill_core::time::END_OF_TIME;
 use super::keys::Slot;
 use super::resting::{NONE, States};
 use super::timers::Timers;
-use crate::prefetch::prefetch;
+use tidemill_core::prefetch::prefetch;
 
 /// So many keys are looked at together.
 pub(super) const TOGETHER: usize = 128;
