@@ -14,3 +14,12 @@ pub fn prefetch<T: ?Sized>(what: &T) {
     #[cfg(not(target_arch = "x86_64"))]
     std::hint::black_box(what);
 }
+
+/// The same of all that follows each other from an index on: so many, or those that there are.
+#[inline(always)]
+pub fn prefetch_all<T>(all: &[T], start: usize, len: usize) {
+    /// Bytes of a line of the cache.
+    const LINE: usize = 64;
+    let some = all.get(start..all.len().min(start + len)).unwrap_or_default();
+    some.iter().step_by((LINE / size_of::<T>()).max(1)).for_each(prefetch);
+}

@@ -20,6 +20,7 @@ use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use multiversion::multiversion;
 use tidemill_core::Result;
+use tidemill_core::prefetch::prefetch_all;
 
 use super::answers::STRETCH;
 use super::columns::{CellColumns, CellPlan, integers};
@@ -448,7 +449,10 @@ fn add_dense(
     values: &[f64],
 ) -> usize {
     let mut taken = 0;
+    let (all, all_values) = (keys, values);
     for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
+        prefetch_all(all, taken + 2 * RUN, RUN);
+        prefetch_all(all_values, taken + 2 * RUN, RUN);
         let position = |key: i64| key.wrapping_sub(first) as usize;
         let count = counts.get_mut(position(keys[0]));
         if let Some(count) = count.filter(|_| are_alike(keys)) {
