@@ -20,7 +20,7 @@ use tidemill_core::{Epoch, Error, EventTime, Result};
 use crate::align::Groups;
 use crate::delay::DelayRecorder;
 use crate::delivery::Delivery;
-use crate::exchange::{Exchange, Gates, LocalQueue};
+use crate::exchange::{Exchange, Gates, LocalQueue, Owners};
 use crate::guard::{Attempts, Guard};
 use crate::job::{JobSettings, StartFrom};
 use crate::layout::{Layout, Role, StationPlan};
@@ -406,10 +406,10 @@ impl Builder<'_> {
                         station: output.to,
                         inlet: first_inlet[output.to][output.input],
                     },
-                    Some((exchange, keys)) => Target::Exchange {
-                        channels: exchanges[*exchange].channels[id].clone(),
-                        keys: keys.clone(),
-                    },
+                    Some((exchange, keys)) => {
+                        let channels = exchanges[*exchange].channels[id].clone();
+                        Target::Exchange(Owners::new(channels, keys.clone()))
+                    }
                 },
             });
             outlets.collect()

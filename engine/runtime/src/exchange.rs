@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use parking_lot::Mutex;
-use tidemill_core::{Element, EventTime, Result, key, time};
+use tidemill_core::{Batch, Element, EventTime, Result, key, time};
 
 use crate::memory::{Account, rows_bytes};
 use crate::waker::ShardWaker;
@@ -143,8 +143,72 @@ impl Channel {
     }
 }
 
+/// The channels from one producer to the owners of its rows' keys.
+///
+/// A watermark comes with every batch, and would be a queue to lock and lines of memory to hand from processor to
+/// processor for each owner. So one that no rows came with is held back, and the next takes its place, until
+/// [`Owners::release`] is called: at the end of each round of steps, and before its shard parks.
+pub(crate) struct Owners {
+    channels: Vec<Arc<Channel>>,
+    keys: Vec<usize>,
+    /// The last watermark that was held back, and the cause of the first.
+    held: Option<(EventTime, u64)>,
+}
+
+impl Owners {
+    pub fn new(channels: Vec<Arc<Channel>>, keys: Vec<usize>) -> Self {
+        Self { channels, keys, held: None }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.channels.iter().all(|channel| channel.has_room())
+    }
+
+    /// Sends what a step emitted: rows to the owners of their keys, parcels to theirs, everything else to all.
+    /// A watermark goes at once where the step emitted rows or parcels, too: they may be what it completes.
+    pub fn send(&mut self, element: &Element, with_rows: bool, cause: u64) -> Result<()> {
+        match element {
+            Element::Batch(batch) => {
+                for (shard, rows) in route(&batch.rows, &self.keys, self.channels.len())? {
+                    self.channels[shard]
+                        .push(Envelope::new(Element::Batch(Batch::new(rows)), cause));
+                }
+            }
+            Element::Parcel(parcel) => {
+                self.channels[parcel.owner].push(Envelope::new(element.clone(), cause));
+            }
+            Element::Watermark(watermark) if !with_rows => {
+                let (_, first) = self.held.unwrap_or((*watermark, cause));
+                self.held = Some((*watermark, first));
+            }
+            Element::Watermark(_) => {
+                self.held = None;
+                self.send_to_all(element, cause);
+            }
+            Element::Barrier(_) | Element::Idle | Element::End => {
+                self.release();
+                self.send_to_all(element, cause);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what was held back. Returns whether there was anything.
+    pub fn release(&mut self) -> bool {
+        let Some((watermark, cause)) = self.held.take() else { return false };
+        self.send_to_all(&Element::Watermark(watermark), cause);
+        true
+    }
+
+    fn send_to_all(&self, element: &Element, cause: u64) {
+        for channel in &self.channels {
+            channel.push(Envelope::new(element.clone(), cause));
+        }
+    }
+}
+
 /// Splits rows by the shard that owns their key group: one batch per shard that gets any.
-pub(crate) fn route(
+fn route(
     rows: &RecordBatch,
     key_columns: &[usize],
     shards: usize,
@@ -258,6 +322,49 @@ mod tests {
         let told: Vec<_> = told.map(|told| (format!("{:?}", told.element), told.cause)).collect();
         let expected = [("Watermark(100)", 1), ("Idle", 101), ("Watermark(103)", 102)];
         assert_eq!(told, expected.map(|(element, cause)| (element.to_owned(), cause)));
+    }
+
+    /// One owner, and what waits for it.
+    fn owners() -> (Owners, impl Fn() -> Vec<String>) {
+        let waker = ShardWaker::default;
+        let account = Memory::new(None).account(MemoryKind::Queues, "exchange");
+        let channel = Arc::new(Channel::new(waker(), waker(), account));
+        let owners = Owners::new(vec![channel.clone()], Vec::new());
+        let told = move || {
+            let told = std::iter::from_fn(|| channel.pop());
+            told.map(|told| format!("{:?} of {}", told.element, told.cause)).collect()
+        };
+        (owners, told)
+    }
+
+    #[test]
+    fn watermarks_by_themselves_are_held_back_until_they_are_released_as_one() {
+        let (mut owners, told) = owners();
+        for at in [20, 21, 25] {
+            owners.send(&Element::Watermark(at), false, at.unsigned_abs()).unwrap();
+        }
+        assert!(told().is_empty());
+        assert!(owners.release());
+        assert_eq!(told(), ["Watermark(25) of 20"]);
+        assert!(!owners.release() && told().is_empty());
+    }
+
+    #[test]
+    fn what_follows_a_watermark_does_not_overtake_it_unless_it_is_rows() {
+        let (mut owners, told) = owners();
+        for (element, with_rows) in [
+            (Element::Watermark(1), false),
+            (Element::Barrier(7), false),
+            (Element::Watermark(2), false),
+            (Element::Watermark(4), true),
+            (Element::Idle, false),
+            (Element::Watermark(5), false),
+            (Element::End, false),
+        ] {
+            owners.send(&element, with_rows, 0).unwrap();
+        }
+        let all = ["Watermark(1)", "Barrier(7)", "Watermark(4)", "Idle", "Watermark(5)", "End"];
+        assert_eq!(told(), all.map(|element| format!("{element} of 0")));
     }
 
     #[test]

@@ -15,10 +15,10 @@ use tidemill_checkpoint::manifest::SplitState;
 use tidemill_core::graph::Port;
 use tidemill_core::source::{ReaderContext, SplitId};
 use tidemill_core::time::Clock;
-use tidemill_core::{Batch, Element, Epoch, Error, Result};
+use tidemill_core::{Element, Epoch, Error, Result};
 use tracing::trace_span;
 
-use crate::exchange::{Channel, Envelope, route};
+use crate::exchange::{Envelope, Owners};
 use crate::link::Blocked;
 use crate::rejects::Emitted;
 use crate::source::{SourceStation, SplitStatus};
@@ -29,7 +29,7 @@ use crate::waker::ShardWaker;
 /// The longest that a shard parks without looking around.
 const PARK_MAX: Duration = Duration::from_millis(20);
 
-/// Steps between two looks at the control channel.
+/// Steps between two looks at the control channel, for which watermarks may be held back.
 const STEPS_PER_ROUND: usize = 32;
 
 /// What the coordinator tells a shard.
@@ -100,7 +100,7 @@ pub(crate) enum Target {
     /// A queue of a station on the same shard.
     Local { station: usize, inlet: usize },
     /// The owners of the rows' keys.
-    Exchange { channels: Vec<Arc<Channel>>, keys: Vec<usize> },
+    Exchange(Owners),
 }
 
 /// How a shard's time is spent, in nanoseconds.
@@ -198,6 +198,7 @@ impl Shard {
             }
             let start = self.clock.elapsed();
             let progressed = self.run_steps()?;
+            let released = self.release_held();
             self.collect_cut()?;
             self.tell_end();
             let now = self.clock.elapsed();
@@ -206,7 +207,7 @@ impl Shard {
                 looked = now;
                 self.publish_view();
             }
-            if !progressed {
+            if !progressed && !released {
                 self.park(now);
             }
         }
@@ -307,32 +308,43 @@ impl Shard {
                 Slot::Station(station) => station.inlets[*inlet].len() < LOCAL_CAPACITY,
                 Slot::Source(_) => true,
             },
-            Target::Exchange { channels, .. } => channels.iter().all(|channel| channel.has_room()),
+            Target::Exchange(owners) => owners.has_room(),
         }
     }
 
     /// Sends what a step emitted: rows and parcels to the outlets of their port, everything else to all.
     fn send(&mut self, from: usize, emitted: Emitted, cause: u64) -> Result<()> {
+        let is_for_port =
+            |element: &Element| matches!(element, Element::Batch(_) | Element::Parcel(_));
+        let with_rows = emitted.iter().any(|(_, element)| is_for_port(element));
         for (port, element) in emitted {
-            let is_for_port = matches!(element, Element::Batch(_) | Element::Parcel(_));
-            for outlet in &self.outlets[from] {
-                if is_for_port && outlet.port != port {
+            for outlet in &mut self.outlets[from] {
+                if is_for_port(&element) && outlet.port != port {
                     continue;
                 }
-                match &outlet.target {
+                match &mut outlet.target {
                     Target::Local { station, inlet } => {
                         let Slot::Station(station) = &mut self.slots[*station] else { continue };
                         if let Inlet::Local(queue) = &mut station.inlets[*inlet] {
                             queue.push(Envelope::new(element.clone(), cause));
                         }
                     }
-                    Target::Exchange { channels, keys } => {
-                        send_to_owners(&element, channels, keys, cause)?;
-                    }
+                    Target::Exchange(owners) => owners.send(&element, with_rows, cause)?,
                 }
             }
         }
         Ok(())
+    }
+
+    /// Sends the watermarks that were held back. Returns whether there were any.
+    fn release_held(&mut self) -> bool {
+        let mut any = false;
+        for outlet in self.outlets.iter_mut().flatten() {
+            if let Target::Exchange(owners) = &mut outlet.target {
+                any |= owners.release();
+            }
+        }
+        any
     }
 
     fn begin_cut(&mut self, epoch: Epoch, last: bool) -> Result<()> {
@@ -483,32 +495,6 @@ impl Drop for Shard {
     fn drop(&mut self) {
         self.publish_view();
     }
-}
-
-/// Rows to the owners of their keys, parcels to theirs, everything else to all shards.
-fn send_to_owners(
-    element: &Element,
-    channels: &[Arc<Channel>],
-    keys: &[usize],
-    cause: u64,
-) -> Result<()> {
-    match element {
-        Element::Batch(batch) => {
-            for (shard, rows) in route(&batch.rows, keys, channels.len())? {
-                let element = Element::Batch(Batch::new(rows));
-                channels[shard].push(Envelope::new(element, cause));
-            }
-        }
-        Element::Parcel(parcel) => {
-            channels[parcel.owner].push(Envelope::new(element.clone(), cause));
-        }
-        other => {
-            for channel in channels {
-                channel.push(Envelope::new(other.clone(), cause));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What a panic said.
