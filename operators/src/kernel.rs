@@ -31,7 +31,7 @@ impl Kernel {
         choice.or_else(product).or_else(narrowing).or_else(constant)
     }
 
-    /// The column, unless only DataFusion can tell what is to become of these rows.
+    /// The column, unless it takes DataFusion to make it for these rows.
     pub(crate) fn evaluate(&self, rows: &RecordBatch) -> Result<Option<ArrayRef>> {
         Ok(match self {
             Self::Choice(choice) => Some(choice.evaluate(rows)?),

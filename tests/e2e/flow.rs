@@ -357,6 +357,26 @@ fn rows_that_are_all_there_are_read_to_their_end_without_a_pause() {
 }
 
 #[test]
+fn sources_of_a_shard_are_read_in_turns() {
+    let table = |first: i64| {
+        let batches = (first..first + 20).map(|n| rows([(n, n * SECOND)])).collect();
+        MemorySource::new(keys_and_times(), vec![batches])
+    };
+    let mut job = Job::named("turns");
+    let (results, sink) = collect();
+    let low = job.source(table(0));
+    let high = job.source(table(100));
+    low.union(&high).sink(sink);
+    job.parallelism(1);
+    job.run_blocking().unwrap();
+    let keys = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+    let keys: Vec<i64> = results.batches().iter().flat_map(keys).collect();
+    assert_eq!(keys.len(), 40);
+    let (from_low, from_high): (Vec<i64>, Vec<i64>) = keys[..20].iter().partition(|n| **n < 100);
+    assert_eq!((from_low.len(), from_high.len()), (10, 10), "{keys:?}");
+}
+
+#[test]
 fn a_silent_split_holds_nothing_beyond_its_timeout_and_is_judged_exactly_when_it_wakes() {
     for shards in [1, 2] {
         silent_split(shards);

@@ -130,8 +130,8 @@ impl MemoryReader {
         Ok(Self { batches, rows, offset, batch, row })
     }
 
-    /// Has what describes the next batches brought into the cache, while rows of this one are worked on: where the columns
-    /// of one are, and what they say of the one before.
+    /// Has what describes the next batches brought into the cache, while rows of this one are worked
+    /// on: where the columns of one are, and what they say of the one before.
     fn look_ahead(&self) {
         if let Some(batch) = self.batches.get(self.batch + 1)
             && let Some(first) = batch.columns().first()

@@ -1,6 +1,7 @@
-//! Asks for memory before it is needed. On the data path where the cache does not hold what comes next: groups, where
-//! there are many, and the batches of a table in memory. The processor looks some rows ahead by itself, but not over all
-//! that is done with one. Invariant: nothing depends on it but time.
+//! Asks for memory before it is needed. On the data path where the cache does not hold what comes
+//! next: groups, where there are many, and the batches of a table in memory. The processor looks some
+//! rows ahead by itself, but not over all that is done with one. Invariant: nothing depends on it but
+//! time (`benches/kernels.rs` and `tidemill bench tumbling` run through it).
 
 /// Has the first line of what a reference points to brought into the cache, and does not wait for it.
 #[inline(always)]

@@ -3,7 +3,8 @@
 //!
 //! A channel has one producing and one consuming shard. Its capacity is soft by one step of the
 //! producer: a station runs only while all its outlets have room, and then may emit what one step
-//! emits. Barriers and watermarks ride in the same queue as rows and are never dropped.
+//! emits. Barriers and watermarks ride in the same queue as rows and are never dropped; a watermark may take the
+//! place of a lower one that nothing lies behind.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -109,7 +110,7 @@ impl Channel {
             && let Some(Envelope { element: Element::Watermark(last), .. }) = queue.back_mut()
         {
             // The consumer was woken when that one came.
-            *last = watermark;
+            *last = watermark.max(*last);
             return;
         }
         queue.push_back(envelope);
@@ -147,7 +148,7 @@ impl Channel {
 ///
 /// A watermark comes with every batch, and would be a queue to lock and lines of memory to hand from processor to
 /// processor for each owner. So one that no rows came with is held back, and the next takes its place, until
-/// [`Owners::release`] is called: at the end of each round of steps, and before its shard parks.
+/// [`Owners::release`] is called: at the end of each round of steps, so that a shard never parks with one.
 pub(crate) struct Owners {
     channels: Vec<Arc<Channel>>,
     keys: Vec<usize>,
@@ -177,13 +178,12 @@ impl Owners {
             Element::Parcel(parcel) => {
                 self.channels[parcel.owner].push(Envelope::new(element.clone(), cause));
             }
-            Element::Watermark(watermark) if !with_rows => {
-                let (_, first) = self.held.unwrap_or((*watermark, cause));
-                self.held = Some((*watermark, first));
-            }
-            Element::Watermark(_) => {
-                self.held = None;
-                self.send_to_all(element, cause);
+            Element::Watermark(watermark) => {
+                let (before, first) = self.held.unwrap_or((*watermark, cause));
+                self.held = Some((before.max(*watermark), first));
+                if with_rows {
+                    self.release();
+                }
             }
             Element::Barrier(_) | Element::Idle | Element::End => {
                 self.release();
@@ -193,11 +193,11 @@ impl Owners {
         Ok(())
     }
 
-    /// Sends what was held back. Returns whether there was anything.
-    pub fn release(&mut self) -> bool {
-        let Some((watermark, cause)) = self.held.take() else { return false };
-        self.send_to_all(&Element::Watermark(watermark), cause);
-        true
+    /// Sends what was held back.
+    pub fn release(&mut self) {
+        if let Some((watermark, cause)) = self.held.take() {
+            self.send_to_all(&Element::Watermark(watermark), cause);
+        }
     }
 
     fn send_to_all(&self, element: &Element, cause: u64) {
@@ -316,11 +316,11 @@ mod tests {
         }
         assert!(channel.has_room(), "however many there are, they are one");
         channel.push(Envelope::new(Element::Idle, 101));
-        channel.push(watermark(102));
         channel.push(watermark(103));
+        channel.push(watermark(102));
         let told = std::iter::from_fn(|| channel.pop());
         let told: Vec<_> = told.map(|told| (format!("{:?}", told.element), told.cause)).collect();
-        let expected = [("Watermark(100)", 1), ("Idle", 101), ("Watermark(103)", 102)];
+        let expected = [("Watermark(100)", 1), ("Idle", 101), ("Watermark(103)", 103)];
         assert_eq!(told, expected.map(|(element, cause)| (element.to_owned(), cause)));
     }
 
@@ -340,19 +340,20 @@ mod tests {
     #[test]
     fn watermarks_by_themselves_are_held_back_until_they_are_released_as_one() {
         let (mut owners, told) = owners();
-        for at in [20, 21, 25] {
+        for at in [20, 25, 21] {
             owners.send(&Element::Watermark(at), false, at.unsigned_abs()).unwrap();
         }
         assert!(told().is_empty());
-        assert!(owners.release());
-        assert_eq!(told(), ["Watermark(25) of 20"]);
-        assert!(!owners.release() && told().is_empty());
+        owners.release();
+        assert_eq!(told(), ["Watermark(25) of 20"], "the highest, and the cause of the first");
+        owners.release();
+        assert!(told().is_empty());
     }
 
     #[test]
     fn what_follows_a_watermark_does_not_overtake_it_unless_it_is_rows() {
         let (mut owners, told) = owners();
-        for (element, with_rows) in [
+        for (cause, (element, with_rows)) in [
             (Element::Watermark(1), false),
             (Element::Barrier(7), false),
             (Element::Watermark(2), false),
@@ -360,11 +361,16 @@ mod tests {
             (Element::Idle, false),
             (Element::Watermark(5), false),
             (Element::End, false),
-        ] {
-            owners.send(&element, with_rows, 0).unwrap();
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            owners.send(&element, with_rows, cause as u64).unwrap();
         }
-        let all = ["Watermark(1)", "Barrier(7)", "Watermark(4)", "Idle", "Watermark(5)", "End"];
-        assert_eq!(told(), all.map(|element| format!("{element} of 0")));
+        let all = [("Watermark(1)", 0), ("Barrier(7)", 1), ("Watermark(4)", 2), ("Idle", 4)];
+        let all = all.into_iter().chain([("Watermark(5)", 5), ("End", 6)]);
+        let all: Vec<_> = all.map(|(element, cause)| format!("{element} of {cause}")).collect();
+        assert_eq!(told(), all);
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub(crate) struct Shard {
     cut: Option<PendingCut>,
     /// Sources that are read whether there is room behind them or not.
     dropping: Vec<usize>,
+    /// Which may take a step, in this order: stations, the furthest downstream first, then sources in turns.
+    order: Vec<usize>,
     /// Stations that something holds up.
     blocked: Vec<bool>,
 }
@@ -163,7 +165,10 @@ impl Shard {
     ) -> Self {
         let (reading, ended, cut) = (true, false, None);
         let drops = |n: &usize| matches!(&slots[*n], Slot::Source(source) if source.drops());
+        let mut order: Vec<usize> = (0..slots.len()).rev().collect();
+        order.sort_by_key(|n| matches!(slots[*n], Slot::Source(_)));
         Self {
+            order,
             dropping: (0..slots.len()).filter(drops).collect(),
             blocked: vec![false; slots.len()],
             id,
@@ -198,7 +203,7 @@ impl Shard {
             }
             let start = self.clock.elapsed();
             let progressed = self.run_steps()?;
-            let released = self.release_held();
+            self.release_held();
             self.collect_cut()?;
             self.tell_end();
             let now = self.clock.elapsed();
@@ -207,7 +212,7 @@ impl Shard {
                 looked = now;
                 self.publish_view();
             }
-            if !progressed && !released {
+            if !progressed {
                 self.park(now);
             }
         }
@@ -233,13 +238,14 @@ impl Shard {
         Ok(true)
     }
 
-    /// One step of the furthest station downstream that can take one; before it, sources that drop are
-    /// read, however busy the shard is.
+    /// One step of the furthest station downstream that can take one, or else of the source whose turn it is; before it,
+    /// sources that drop are read, however busy the shard is.
     fn step(&mut self) -> Result<bool> {
         let now = nanos(self.clock.elapsed());
         let filled = self.fill_buffers()?;
         let mut emitted = Emitted::new();
-        for n in (0..self.slots.len()).rev() {
+        for at in 0..self.order.len() {
+            let n = self.order[at];
             if !self.has_room(n) {
                 self.blocked[n] = self.blocked[n] || self.wants_room(n);
                 if self.blocked[n] {
@@ -263,6 +269,9 @@ impl Shard {
                 }
             };
             if let Some(cause) = cause {
+                if matches!(self.slots[n], Slot::Source(_)) {
+                    self.order[at..].rotate_left(1);
+                }
                 self.send(n, emitted, cause)?;
                 return Ok(true);
             }
@@ -336,15 +345,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Sends the watermarks that were held back. Returns whether there were any.
-    fn release_held(&mut self) -> bool {
-        let mut any = false;
+    /// Sends the watermarks that were held back in this round.
+    fn release_held(&mut self) {
         for outlet in self.outlets.iter_mut().flatten() {
             if let Target::Exchange(owners) = &mut outlet.target {
-                any |= owners.release();
+                owners.release();
             }
         }
-        any
     }
 
     fn begin_cut(&mut self, epoch: Epoch, last: bool) -> Result<()> {

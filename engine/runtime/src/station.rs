@@ -381,9 +381,8 @@ impl Station {
         Ok(())
     }
 
-    /// Takes what other watermarks are next at the inputs: the merged one rises once for all of them. Each
-    /// shard in front of an exchange sends one with every batch, so that many shards would raise it in as
-    /// many small steps.
+    /// Takes what other watermarks are next at the inputs: the merged one rises once for all of them. Many
+    /// shards in front of an exchange would raise it in as many small steps.
     fn take_watermarks(&mut self) {
         for inlet in 0..self.inlets.len() {
             while !self.aligned[inlet]

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, BinaryArray, Float64Array};
 use datafusion_common::Result;
 use hashbrown::HashMap;
+use tidemill_core::prefetch::prefetch;
 
 use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
 use super::extremum::{order, value_at};
 use crate::pages::zeros;
-use tidemill_core::prefetch::prefetch;
 
 mod run;
 

@@ -29,11 +29,11 @@ use super::table::{Partial, Results};
 use crate::aggregate::{Cells, Group};
 
 mod join;
-mod leaving;
+mod outgoing;
 mod owned;
 
 pub(super) use self::join::{Part, Parts, SideBySide};
-use self::leaving::Leaving;
+use self::outgoing::Outgoing;
 pub(super) use self::owned::ByOwner;
 use self::owned::OwnedKeys;
 
@@ -394,14 +394,14 @@ impl CellTable {
 
     /// The groups with the results of their aggregates, in batches.
     pub fn into_results(self, each: impl FnMut(Results) -> Result<()>) -> Result<()> {
-        let mut leaving = Leaving::new(self.plan(), self.cells.counts.len(), each);
+        let mut outgoing = Outgoing::new(self.plan(), self.len(), each);
         let mut position = 0;
         loop {
             let groups = self.groups_from(&mut position, STRETCH);
             if groups.is_empty() {
-                return leaving.finish();
+                return outgoing.finish();
             }
-            leaving.add(&self.cells, &groups)?;
+            outgoing.add(&self.cells, &groups)?;
         }
     }
 

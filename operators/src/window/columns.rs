@@ -9,13 +9,13 @@ use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Int64Array};
 use tidemill_core::Result;
+use tidemill_core::prefetch::prefetch;
 
 use super::answers::{Answer, Answers};
 use super::plan::{Call, Evaluated};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
 use crate::pages::zeros;
-use tidemill_core::prefetch::prefetch;
 
 /// The aggregates of a window that cells can answer.
 pub(super) struct CellPlan {

@@ -399,5 +399,6 @@ fn progress_ends_where_the_file_does() {
         while !matches!(reader.read(100).unwrap(), Read::End) {}
         let (read, size) = reader.progress().unwrap();
         assert!(read == size && size > 0, "{split}: {read} of {size}");
+        assert!(reader.is_at_hand(), "{split}");
     }
 }

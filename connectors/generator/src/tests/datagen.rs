@@ -148,6 +148,7 @@ fn rows_come_at_the_rate_asked_for_and_a_long_pause_is_not_made_up_for() {
     assert_eq!(come(), 1_000);
     clock.advance(Duration::from_millis(10));
     assert_eq!(come(), 10);
+    assert!(!reader.is_at_hand(), "it waits for the clock");
 }
 
 #[test]

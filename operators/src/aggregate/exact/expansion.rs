@@ -71,7 +71,7 @@ pub(super) fn quotient(parts: [f64; 2], count: i64) -> f64 {
     let is_told = SIZES.contains(&high.abs()) & SIZES.contains(&low.abs()) & (least == most);
     // `high` is the sum rounded, and halving changes no digit of one that is not small. (Such means often lie right
     // between two doubles, where the above cannot tell.)
-    let is_halved = (count & (count - 1) == 0) & SIZES.contains(&high.abs());
+    let is_halved = (count & count.wrapping_sub(1) == 0) & SIZES.contains(&high.abs());
     let is_simple = (low == 0.0) | is_halved;
     let is_counted = (count > 0) & (count < 1 << 53);
     let quotient = if is_simple { first } else { least };

@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef, Float64Array};
 use datafusion_expr::EmitTo;
 
 use super::super::tests::{Rng, seeds, wild};
-use super::Statistic;
 use super::spill::Spill;
+use super::{Statistic, mean, quotients};
 
 const VARIANCE: Statistic = Statistic::Variance { sample: true, root: false };
 const VARIANCE_POP: Statistic = Statistic::Variance { sample: false, root: false };
@@ -94,6 +94,31 @@ fn quotient(numerator: i128, divisor: u128) -> f64 {
     let rounded =
         (shifted | u128::from(inexact)) as f64 / f64::from_bits((1023 + u64::from(shift)) << 52);
     if numerator < 0 { -rounded } else { rounded }
+}
+
+/// What vectors make of sums in two parts, beside what long numbers do, which an empty spill asks for.
+#[test]
+fn means_by_vectors_are_exact_or_not_told() {
+    for seed in seeds() {
+        let mut rng = Rng::new(seed);
+        let mut counts: Vec<i64> = (0..500).map(|_| rng.below(300) as i64).collect();
+        counts.extend([1 << 40, (1 << 53) - 1, 1 << 53, i64::MAX]);
+        let finite = |rng: &mut Rng| Some(wild(rng)).filter(|x| x.is_finite()).unwrap_or(0.1);
+        let highs: Vec<f64> = counts.iter().map(|_| finite(&mut rng)).collect();
+        let small = |high: &f64, rng: &mut Rng| high * finite(rng) * 1e-24;
+        let lows: Vec<f64> = highs.iter().map(|high| small(high, &mut rng)).collect();
+        let mut means = vec![0.0; counts.len()];
+        quotients([&highs, &lows], &counts, &mut means);
+        let mut told = 0;
+        for (row, found) in means.into_iter().enumerate().filter(|(_, found)| !found.is_nan()) {
+            told += 1;
+            let (parts, count) = ([highs[row], lows[row]], counts[row]);
+            let exact = mean(&parts, Some(&Spill::default()), count.unsigned_abs());
+            let bits = [found, exact].map(|mean| (mean + 0.0).to_bits());
+            assert_eq!(bits[0], bits[1], "seed {seed}: {parts:?} over {count}: {found}, {exact}");
+        }
+        assert!(told > 300, "seed {seed}: {told} of {} are told", counts.len());
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use arrow::array::types::Int64Type;
 use tidemill_core::Result;
 use tidemill_core::key::{hash_integer, key_group, owner};
 
-use super::leaving::Leaving;
+use super::outgoing::Outgoing;
 use super::owned::{ByOwner, OwnedKeys};
 use super::{CellTable, Expected, Index};
 use crate::window::answers::STRETCH;
@@ -91,13 +91,13 @@ impl<'a> SideBySide<'a> {
     /// of all: that would be memory to be touched twice, where a stretch stays in the nearest cache.
     pub fn results(self, each: impl FnMut(Results) -> Result<()>) -> Result<()> {
         let Some((first, _)) = self.parts.first() else { return Ok(()) };
-        let mut leaving = Leaving::new(first.plan(), self.keys.len(), each);
+        let mut outgoing = Outgoing::new(first.plan(), self.keys.len(), each);
         for start in (0..self.keys.len()).step_by(STRETCH) {
             let keys = self.keys.at(start..self.keys.len().min(start + STRETCH));
             let table = self.stretch(keys);
-            leaving.add(&table.cells, &table.groups())?;
+            outgoing.add(&table.cells, &table.groups())?;
         }
-        leaving.finish()
+        outgoing.finish()
     }
 
     /// What all have of some of the keys.

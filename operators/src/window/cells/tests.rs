@@ -193,6 +193,31 @@ fn rows(rng: &mut ChaCha8Rng, (first, width, step): (i64, i64, i64), wild: bool)
 }
 
 #[test]
+fn results_leave_in_full_batches_in_the_order_of_their_keys() {
+    let mut both = Both::new(&[("count", 1), ("avg", 2)]);
+    let keys: Vec<i64> = (0..20_000).collect();
+    let column = |of: fn(i64) -> f64| -> ArrayRef {
+        Arc::new(keys.iter().map(|key| Some(of(*key))).collect::<Float64Array>())
+    };
+    let values = vec![
+        Arc::new(Int64Array::from(vec![1; keys.len()])) as ArrayRef,
+        column(|key| key as f64 / 3.0),
+    ];
+    let column: ArrayRef = Arc::new(Int64Array::from(keys.clone()));
+    both.update(&Evaluated { rows: keys.len(), keys: vec![column], values });
+    let [fast, _] = both.tables;
+    let (mut sizes, mut all) = (Vec::new(), Vec::new());
+    let each = |part: Results| {
+        sizes.push(part.rows);
+        assert!(part.values.iter().all(|column| column.len() == part.rows));
+        all.extend_from_slice(part.keys[0].as_primitive::<Int64Type>().values());
+        Ok(())
+    };
+    fast.into_results(each).unwrap();
+    assert_eq!((sizes, all), (vec![8192, 8192, 3616], keys));
+}
+
+#[test]
 fn cells_and_accumulators_give_the_same_bits_for_all_rows_in_all_cuts() {
     let aggregates =
         [("count", 0), ("sum", 2), ("min", 2), ("max", 2), ("avg", 2), ("sum", 3), ("max", 3)];

@@ -5,12 +5,12 @@
 //! Most keys have one session, and most rows go on with it: that is one comparison in one place.
 
 use tidemill_core::EventTime;
+use tidemill_core::prefetch::prefetch;
 use tidemill_core::time::END_OF_TIME;
 
 use super::keys::Slot;
 use super::resting::{NONE, States};
 use super::timers::Timers;
-use tidemill_core::prefetch::prefetch;
 
 /// So many keys are looked at together.
 pub(super) const TOGETHER: usize = 128;

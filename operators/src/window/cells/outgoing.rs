@@ -13,25 +13,31 @@ use crate::window::emit::BATCH_ROWS;
 use crate::window::table::Results;
 
 /// What has not left yet, and where it goes.
-pub(super) struct Leaving<'a, F> {
+pub(super) struct Outgoing<'a, F> {
     plan: &'a CellPlan,
     keys: Vec<i64>,
     answers: Answers,
+    /// How many groups are still to come, with those that are here.
+    left: usize,
     each: F,
 }
 
-impl<'a, F: FnMut(Results) -> Result<()>> Leaving<'a, F> {
+impl<'a, F: FnMut(Results) -> Result<()>> Outgoing<'a, F> {
     /// Nothing yet, and about so many groups to come.
     pub fn new(plan: &'a CellPlan, groups: usize, each: F) -> Self {
         let room = groups.min(BATCH_ROWS);
         let (keys, answers) = (Vec::with_capacity(room), Answers::new(plan, room));
-        Self { plan, keys, answers, each }
+        Self { plan, keys, answers, left: groups, each }
     }
 
     /// The results of some more groups.
     pub fn add(&mut self, cells: &CellColumns, groups: &[Group]) -> Result<()> {
         if self.keys.len() + groups.len() > BATCH_ROWS {
-            self.flush()?;
+            self.left = self.left.saturating_sub(self.keys.len());
+            let room = self.left.min(BATCH_ROWS);
+            let keys = std::mem::replace(&mut self.keys, Vec::with_capacity(room));
+            let answers = std::mem::replace(&mut self.answers, Answers::new(self.plan, room));
+            (self.each)(results(keys, answers))?;
         }
         self.keys.extend(groups.iter().map(|group| group.key));
         self.answers.add(cells, groups);
@@ -40,14 +46,11 @@ impl<'a, F: FnMut(Results) -> Result<()>> Leaving<'a, F> {
 
     /// The rest.
     pub fn finish(mut self) -> Result<()> {
-        if self.keys.is_empty() { Ok(()) } else { self.flush() }
+        if self.keys.is_empty() { Ok(()) } else { (self.each)(results(self.keys, self.answers)) }
     }
+}
 
-    fn flush(&mut self) -> Result<()> {
-        let room = self.keys.len();
-        let keys = std::mem::replace(&mut self.keys, Vec::with_capacity(room));
-        let answers = std::mem::replace(&mut self.answers, Answers::new(self.plan, room));
-        let (rows, keys) = (keys.len(), vec![Arc::new(Int64Array::from(keys)) as _]);
-        (self.each)(Results { rows, keys, values: answers.finish() })
-    }
+fn results(keys: Vec<i64>, answers: Answers) -> Results {
+    let (rows, keys) = (keys.len(), vec![Arc::new(Int64Array::from(keys)) as _]);
+    Results { rows, keys, values: answers.finish() }
 }
