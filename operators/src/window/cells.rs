@@ -394,7 +394,7 @@ impl CellTable {
 
     /// The groups with the results of their aggregates, in batches.
     pub fn into_results(self, each: impl FnMut(Results) -> Result<()>) -> Result<()> {
-        let mut outgoing = Outgoing::new(self.plan(), self.len(), each);
+        let mut outgoing = Outgoing::new(self.plan(), self.cells.counts.len(), each);
         let mut position = 0;
         loop {
             let groups = self.groups_from(&mut position, STRETCH);

@@ -17,13 +17,13 @@ pub(super) struct Outgoing<'a, F> {
     plan: &'a CellPlan,
     keys: Vec<i64>,
     answers: Answers,
-    /// How many groups are still to come, with those that are here.
+    /// How many groups there may still be, with those that are here.
     left: usize,
     each: F,
 }
 
 impl<'a, F: FnMut(Results) -> Result<()>> Outgoing<'a, F> {
-    /// Nothing yet, and about so many groups to come.
+    /// Nothing yet, and so many groups to come at most.
     pub fn new(plan: &'a CellPlan, groups: usize, each: F) -> Self {
         let room = groups.min(BATCH_ROWS);
         let (keys, answers) = (Vec::with_capacity(room), Answers::new(plan, room));
