@@ -22,5 +22,5 @@ pub fn prefetch_all<T>(all: &[T], start: usize, len: usize) {
     /// Bytes of a line of the cache.
     const LINE: usize = 64;
     let some = all.get(start..all.len().min(start + len)).unwrap_or_default();
-    some.iter().step_by((LINE / size_of::<T>()).max(1)).for_each(prefetch);
+    some.iter().step_by((LINE / size_of::<T>().max(1)).max(1)).for_each(prefetch);
 }

@@ -152,7 +152,7 @@ impl Channel {
 pub(crate) struct Owners {
     channels: Vec<Arc<Channel>>,
     keys: Vec<usize>,
-    /// The last watermark that was held back, and the cause of the first.
+    /// The highest watermark that was held back, and the cause of the first.
     held: Option<(EventTime, u64)>,
 }
 

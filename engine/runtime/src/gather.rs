@@ -1,8 +1,9 @@
 //! How long a split is left alone, so that its rows gather into a batch: until one is likely to be full, at
 //! most for the linger time.
 //!
-//! Stands behind each read that found less than a full batch, unless all records are at hand. Invariant: rows that are there wait for no longer
-//! than linger; batches have no say in results, so how good the guess is matters to nobody but the clock.
+//! Stands behind each read that found less than a full batch, unless all records are at hand. Invariant:
+//! rows that are there wait for no longer than linger; batches have no say in results, so how good the
+//! guess is matters to nobody but the clock.
 
 use std::time::Duration;
 

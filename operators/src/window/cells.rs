@@ -22,9 +22,9 @@ use multiversion::multiversion;
 use tidemill_core::Result;
 use tidemill_core::prefetch::prefetch_all;
 
-use super::answers::STRETCH;
 use super::columns::{CellColumns, CellPlan, integers};
 use super::plan::Evaluated;
+use super::results::STRETCH;
 use super::table::{Partial, Results};
 use crate::aggregate::{Cells, Group};
 

@@ -11,8 +11,8 @@ use arrow::array::{Array, ArrayRef, Int64Array};
 use tidemill_core::Result;
 use tidemill_core::prefetch::prefetch;
 
-use super::answers::{Answer, Answers};
 use super::plan::{Call, Evaluated};
+use super::results::{ResultColumn, ResultColumns};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
 use crate::pages::zeros;
@@ -265,7 +265,7 @@ impl CellColumns {
                     states.extend(sum.iter().cloned());
                 }
                 _ => {
-                    let mut state = Answer::new(*call, groups.len());
+                    let mut state = ResultColumn::new(*call, groups.len());
                     state.add(self, *column, groups);
                     states.push(state.finish());
                 }
@@ -276,9 +276,9 @@ impl CellColumns {
 
     /// The results of groups.
     pub fn results(&self, groups: &[Group]) -> Vec<ArrayRef> {
-        let mut answers = Answers::new(&self.plan, groups.len());
-        answers.add(self, groups);
-        answers.finish()
+        let mut results = ResultColumns::new(&self.plan, groups.len());
+        results.add(self, groups);
+        results.finish()
     }
 
     /// Bytes in use.

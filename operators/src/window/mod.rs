@@ -32,7 +32,6 @@ use tidemill_core::window::WindowSpec;
 use crate::aggregate::AggregateSpec;
 
 mod aggregates;
-mod answers;
 mod cells;
 mod columns;
 mod combiner;
@@ -42,6 +41,7 @@ mod merger;
 mod parcel;
 mod place;
 mod plan;
+mod results;
 mod session;
 mod slices;
 mod table;

@@ -14,8 +14,8 @@ use tidemill_core::key::{hash_integer, key_group, owner};
 use super::outgoing::Outgoing;
 use super::owned::{ByOwner, OwnedKeys};
 use super::{CellTable, Expected, Index};
-use crate::window::answers::STRETCH;
 use crate::window::columns::CellColumns;
+use crate::window::results::STRETCH;
 use crate::window::table::{Partial, Results};
 
 /// Places for a key, at most, that a table takes over from the one before it.

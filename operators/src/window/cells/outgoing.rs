@@ -7,16 +7,16 @@ use arrow::array::Int64Array;
 use tidemill_core::Result;
 
 use crate::aggregate::Group;
-use crate::window::answers::Answers;
 use crate::window::columns::{CellColumns, CellPlan};
 use crate::window::emit::BATCH_ROWS;
+use crate::window::results::ResultColumns;
 use crate::window::table::Results;
 
 /// What has not left yet, and where it goes.
 pub(super) struct Outgoing<'a, F> {
     plan: &'a CellPlan,
     keys: Vec<i64>,
-    answers: Answers,
+    columns: ResultColumns,
     /// How many groups there may still be, with those that are here.
     left: usize,
     each: F,
@@ -26,8 +26,8 @@ impl<'a, F: FnMut(Results) -> Result<()>> Outgoing<'a, F> {
     /// Nothing yet, and so many groups to come at most.
     pub fn new(plan: &'a CellPlan, groups: usize, each: F) -> Self {
         let room = groups.min(BATCH_ROWS);
-        let (keys, answers) = (Vec::with_capacity(room), Answers::new(plan, room));
-        Self { plan, keys, answers, left: groups, each }
+        let (keys, columns) = (Vec::with_capacity(room), ResultColumns::new(plan, room));
+        Self { plan, keys, columns, left: groups, each }
     }
 
     /// The results of some more groups.
@@ -36,21 +36,21 @@ impl<'a, F: FnMut(Results) -> Result<()>> Outgoing<'a, F> {
             self.left = self.left.saturating_sub(self.keys.len());
             let room = self.left.min(BATCH_ROWS);
             let keys = std::mem::replace(&mut self.keys, Vec::with_capacity(room));
-            let answers = std::mem::replace(&mut self.answers, Answers::new(self.plan, room));
-            (self.each)(results(keys, answers))?;
+            let columns = std::mem::replace(&mut self.columns, ResultColumns::new(self.plan, room));
+            (self.each)(results(keys, columns))?;
         }
         self.keys.extend(groups.iter().map(|group| group.key));
-        self.answers.add(cells, groups);
+        self.columns.add(cells, groups);
         Ok(())
     }
 
     /// The rest.
     pub fn finish(mut self) -> Result<()> {
-        if self.keys.is_empty() { Ok(()) } else { (self.each)(results(self.keys, self.answers)) }
+        if self.keys.is_empty() { Ok(()) } else { (self.each)(results(self.keys, self.columns)) }
     }
 }
 
-fn results(keys: Vec<i64>, answers: Answers) -> Results {
+fn results(keys: Vec<i64>, columns: ResultColumns) -> Results {
     let (rows, keys) = (keys.len(), vec![Arc::new(Int64Array::from(keys)) as _]);
-    Results { rows, keys, values: answers.finish() }
+    Results { rows, keys, values: columns.finish() }
 }

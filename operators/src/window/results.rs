@@ -15,12 +15,12 @@ use crate::aggregate::{CellCall, Cells, Group};
 pub(super) const STRETCH: usize = 512;
 
 /// The results of all aggregates.
-pub(super) struct Answers {
-    answers: Vec<(Answer, usize)>,
+pub(super) struct ResultColumns {
+    columns: Vec<(ResultColumn, usize)>,
 }
 
 /// The results of one.
-pub(super) enum Answer {
+pub(super) enum ResultColumn {
     Counts(Vec<i64>),
     Doubles(Doubles, Fill),
 }
@@ -34,29 +34,30 @@ pub(super) struct Doubles {
     nulls: NullBufferBuilder,
 }
 
-impl Answers {
+impl ResultColumns {
     /// None yet, and room for so many groups.
     pub fn new(plan: &CellPlan, capacity: usize) -> Self {
-        let answer = |(call, column): &(CellCall, usize)| (Answer::new(*call, capacity), *column);
-        Self { answers: plan.calls.iter().map(answer).collect() }
+        let result =
+            |(call, column): &(CellCall, usize)| (ResultColumn::new(*call, capacity), *column);
+        Self { columns: plan.calls.iter().map(result).collect() }
     }
 
     /// Adds the results of groups.
     pub fn add(&mut self, cells: &CellColumns, groups: &[Group]) {
         for groups in groups.chunks(STRETCH) {
-            for (answer, column) in &mut self.answers {
-                answer.add(cells, *column, groups);
+            for (result, column) in &mut self.columns {
+                result.add(cells, *column, groups);
             }
         }
     }
 
     /// A column for each aggregate.
     pub fn finish(self) -> Vec<ArrayRef> {
-        self.answers.into_iter().map(|(answer, _)| answer.finish()).collect()
+        self.columns.into_iter().map(|(result, _)| result.finish()).collect()
     }
 }
 
-impl Answer {
+impl ResultColumn {
     /// None yet, and room for so many groups.
     pub fn new(call: CellCall, capacity: usize) -> Self {
         let fill: Fill = match call {
