@@ -3,14 +3,30 @@
 //! and enters its pages one by one when they are touched first. Under the tables of groups, on the data
 //! path. Invariant: what memory holds is never changed here.
 
-/// Smaller memory gains nothing.
+/// Memory of so many bytes gains by large pages. Smaller memory is all going to be touched.
 const LARGE: usize = 4 << 20;
 
+/// Pages are at least so large, in bytes.
+const SMALL_PAGE: usize = 4 << 10;
+
 /// So many zeros.
-pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Vec<T> {
-    let zeros = vec![T::default(); len];
-    prefer_large_pages(&zeros);
+pub(crate) fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
+    let mut zeros = vec![T::default(); len];
+    if size_of_val(&*zeros) < LARGE {
+        enter_pages(&mut zeros);
+    } else {
+        prefer_large_pages(&zeros);
+    }
     zeros
+}
+
+/// Has the system enter each page by a write. A group is read before it is written, and a page that is read first is entered
+/// twice, the second time with all other processors stopped.
+fn enter_pages<T: Copy>(memory: &mut [T]) {
+    for at in memory.iter_mut().step_by(SMALL_PAGE / size_of::<T>()) {
+        // SAFETY: it is written where it was read.
+        unsafe { std::ptr::write_volatile(at, *at) };
+    }
 }
 
 /// Asks the system for large pages under memory that has not been touched yet. It may say no, and then

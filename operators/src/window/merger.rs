@@ -12,9 +12,11 @@ use tidemill_core::operator::{
 use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Parcel, Result};
 
+use super::cells::SideBySide;
 use super::combiner::{ROWS_BETWEEN_LOOKS, slice_batch};
 use super::parcel::Share;
 use super::plan::Plan;
+use super::table::Partial;
 use super::windows::{Windows, by_slice, fragment};
 
 /// A fragment holds about so many bytes at most.
@@ -81,8 +83,8 @@ impl Increment {
     /// All of it as rows, in parts that are not too large.
     fn into_rows(self, plan: &Plan, slice: Slice) -> Result<Vec<RecordBatch>> {
         let mut parts = Vec::new();
-        for share in self.shares {
-            parts.push(slice_batch(plan, slice, share.partial())?);
+        for partial in together(&self.shares) {
+            parts.push(slice_batch(plan, slice, partial)?);
         }
         let mut part: Vec<RecordBatch> = Vec::new();
         let mut bytes = 0;
@@ -98,6 +100,15 @@ impl Increment {
             parts.push(concat_batches(&plan.partial, &part)?);
         }
         Ok(parts)
+    }
+}
+
+/// What is in shares of one slice: each group once, where that is cheaply had.
+fn together(shares: &[Share]) -> Vec<Partial> {
+    let all = || SideBySide::of(shares.iter().map(|share| (share.table(), share.part())));
+    match shares {
+        [_, _, ..] if let Some(all) = all() => vec![all.partial()],
+        _ => shares.iter().map(Share::partial).collect(),
     }
 }
 

@@ -94,14 +94,19 @@ impl<'a> SideBySide<'a> {
         let mut outgoing = Outgoing::new(first.plan(), self.keys.len(), each);
         for start in (0..self.keys.len()).step_by(STRETCH) {
             let keys = self.keys.at(start..self.keys.len().min(start + STRETCH));
-            let table = self.stretch(keys);
+            let table = self.stretch(Arc::new(keys));
             outgoing.add(&table.cells, &table.groups())?;
         }
         outgoing.finish()
     }
 
+    /// All groups with the states of their aggregates.
+    pub fn partial(self) -> Partial {
+        self.stretch(self.keys.clone()).to_partial()
+    }
+
     /// What all have of some of the keys.
-    fn stretch(&self, keys: OwnedKeys) -> CellTable {
+    fn stretch(&self, keys: Arc<OwnedKeys>) -> CellTable {
         let mut cells = CellColumns::new(self.parts[0].0.plan().clone());
         cells.resize(keys.len());
         for (other, own) in &self.parts {
@@ -110,7 +115,7 @@ impl<'a> SideBySide<'a> {
             let positions = offsets.iter().map(|offset| *offset as usize);
             cells.take_in(&other.cells, positions.zip(shared), |position| other.key(position));
         }
-        CellTable { index: Index::Owned(Arc::new(keys)), cells }
+        CellTable { index: Index::Owned(keys), cells }
     }
 }
 

@@ -433,6 +433,12 @@ fn an_owners_parts_give_the_same_bits_however_they_are_put_together() {
             if let Some(all) = SideBySide::of(shares()) {
                 side_by_side += 1;
                 assert_eq!(collected(|each| all.results(each)), slow, "owner {owner}");
+                let partial = SideBySide::of(shares()).unwrap().partial();
+                assert_eq!(partial.rows, slow[0].len(), "each group is there once, owner {owner}");
+                let mut restored = Table::new(&plans[1]).unwrap();
+                restored.merge(&plans[1], &partial, &mut handovers[1]).unwrap();
+                let restored = collected(|each| restored.into_results(each));
+                assert_eq!(restored, slow, "owner {owner}");
             }
         }
     }
