@@ -220,11 +220,6 @@ fn add_up(batch: &RecordBatch, later: i64) -> Result<Checksum> {
         return Ok(checksum);
     }
     let counts = column(batch, "n")?.as_primitive::<Int64Type>().values();
-    // Of one length, so that the loop need not look at it for each row.
-    let (rows, keys) = (counts.len(), key_codes(column(batch, "key")?)?);
-    let (starts, ends, keys) = (&starts[..rows], &ends[..rows], &keys[..rows]);
-    for row in 0..rows {
-        checksum.add_count([starts[row] - later, ends[row] - later], keys[row], counts[row]);
-    }
+    checksum.add_counts([starts, ends], later, &key_codes(column(batch, "key")?)?, counts);
     Ok(checksum)
 }

@@ -421,7 +421,9 @@ impl CellTable {
 /// Counts rows while their keys have a position. Returns how many did.
 fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
     let mut taken = 0;
+    let all = keys;
     for keys in keys.chunks(RUN) {
+        prefetch_all(all, taken + 2 * RUN, RUN);
         let count = counts.get_mut(keys[0].wrapping_sub(first) as usize);
         if let Some(count) = count.filter(|_| are_alike(keys)) {
             *count += keys.len() as i64;

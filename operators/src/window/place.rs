@@ -222,6 +222,10 @@ impl Placed {
         let slices = match self.slices {
             Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
             Slices::Few(parts) => {
+                if let [(first, rows), (last, _)] = parts.as_slice() {
+                    let [before, behind] = self.rows.divide(rows, &self.counted)?;
+                    return Ok(vec![(*first, before), (*last, behind)]);
+                }
                 let parts = parts.into_iter().filter(|(_, rows)| rows.has_true());
                 let part = |(slice, rows)| Ok((slice, self.rows.filter(&rows, &self.counted)?));
                 return parts.map(part).collect();

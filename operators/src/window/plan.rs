@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array, new_empty_array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion_physical_expr::PhysicalExpr;
-use tidemill_core::filter::Kept;
+use tidemill_core::filter::{Divided, Kept};
 use tidemill_core::graph::RowFunction;
 use tidemill_core::operator::{KeyedDescription, Output};
 use tidemill_core::part::Part;
@@ -129,7 +129,14 @@ impl Evaluated {
     /// The rows that are kept; of columns that are only `counted`, any so many.
     pub fn filter(&self, kept: &BooleanArray, counted: &[bool]) -> Result<Self> {
         let kept = Kept::new(kept);
-        self.each(kept.count(), counted, |column| kept.of(column))
+        let [rows] = self.each([kept.count()], counted, |column| Ok([kept.of(column)?]))?;
+        Ok(rows)
+    }
+
+    /// The rows for which it is true, and the others; of columns that are only `counted`, any so many.
+    pub fn divide(&self, rows: &BooleanArray, counted: &[bool]) -> Result<[Self; 2]> {
+        let divided = Divided::new(rows);
+        self.each(divided.counts(), counted, |column| divided.of(column))
     }
 
     pub fn slice(&self, offset: usize, length: usize) -> Self {
@@ -141,22 +148,29 @@ impl Evaluated {
 
     /// Some of the rows, in this order; of columns that are only `counted`, any so many.
     pub fn take(&self, rows: &UInt32Array, counted: &[bool]) -> Result<Self> {
-        self.each(rows.len(), counted, |column| Ok(take(column, rows, None)?))
+        let [rows] = self.each([rows.len()], counted, |column| Ok([take(column, rows, None)?]))?;
+        Ok(rows)
     }
 
-    fn each(
+    /// So many rows for each side, which has what `f` gives it of a column.
+    fn each<const SIDES: usize>(
         &self,
-        rows: usize,
+        rows: [usize; SIDES],
         counted: &[bool],
-        f: impl Fn(&ArrayRef) -> Result<ArrayRef>,
-    ) -> Result<Self> {
-        let value = |(column, is_counted): (&ArrayRef, &bool)| match is_counted {
-            true => Ok(column.slice(0, rows)),
-            false => f(column),
-        };
-        let keys = self.keys.iter().map(&f).collect::<Result<_>>()?;
-        let values = self.values.iter().zip(counted).map(value).collect::<Result<_>>()?;
-        Ok(Self { rows, keys, values })
+        f: impl Fn(&ArrayRef) -> Result<[ArrayRef; SIDES]>,
+    ) -> Result<[Self; SIDES]> {
+        let mut sides = rows.map(|rows| Self { rows, keys: Vec::new(), values: Vec::new() });
+        for key in &self.keys {
+            sides.iter_mut().zip(f(key)?).for_each(|(side, key)| side.keys.push(key));
+        }
+        for (value, is_counted) in self.values.iter().zip(counted) {
+            let values = match is_counted {
+                true => rows.map(|rows| value.slice(0, rows)),
+                false => f(value)?,
+            };
+            sides.iter_mut().zip(values).for_each(|(side, value)| side.values.push(value));
+        }
+        Ok(sides)
     }
 }
 

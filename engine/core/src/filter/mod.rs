@@ -12,7 +12,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::compute::{FilterBuilder, FilterPredicate, prep_null_mask_filter};
 use arrow::datatypes::DataType;
 
-use self::vectors::compress;
+use self::vectors::{compress, divide};
 use crate::error::{Error, Result};
 
 mod vectors;
@@ -92,6 +92,42 @@ impl Kept {
     }
 }
 
+/// The rows of a batch that go one way, and those that go the other, of which each column is asked for both.
+pub struct Divided {
+    kept: Kept,
+    others: Kept,
+}
+
+impl Divided {
+    /// Those for which `rows` is true, and the others; none is null.
+    ///
+    /// # Panics
+    /// A null in `rows`.
+    pub fn new(rows: &BooleanArray) -> Self {
+        assert!(rows.null_count() == 0, "each row goes one way or the other");
+        let others = BooleanArray::new(!rows.values(), None);
+        Self { kept: Kept::new(rows), others: Kept::new(&others) }
+    }
+
+    /// How many go either way.
+    pub fn counts(&self) -> [usize; 2] {
+        [self.kept.count, self.others.count]
+    }
+
+    /// What a column has in the rows that go either way.
+    ///
+    /// # Errors
+    /// A column of another length.
+    pub fn of(&self, column: &ArrayRef) -> Result<[ArrayRef; 2]> {
+        if column.len() == self.kept.rows.len()
+            && let Some(both) = divide(column, self.kept.rows.values(), self.kept.count)
+        {
+            return Ok(both);
+        }
+        Ok([self.kept.of(column)?, self.others.of(column)?])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::{
@@ -99,7 +135,7 @@ mod tests {
         TimestampMicrosecondArray, UInt64Array, new_null_array,
     };
     use arrow::buffer::{BooleanBuffer, NullBuffer};
-    use arrow::compute::{filter, filter_record_batch};
+    use arrow::compute::{filter, filter_record_batch, not};
     use arrow::datatypes::{Field, Fields, Schema};
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -173,11 +209,17 @@ mod tests {
             let first = rng.random_range(0..=len as usize);
             let rest = len as usize - first;
             for column in columns {
-                let expected = filter(&column, &kept).unwrap();
-                assert_eq!(&Kept::new(&kept).of(&column).unwrap(), &expected);
-                let (column, kept) = (column.slice(first, rest), kept.slice(first, rest));
-                let expected = filter(&column, &kept).unwrap();
-                assert_eq!(&Kept::new(&kept).of(&column).unwrap(), &expected);
+                for (column, kept) in [
+                    (column.slice(first, rest), kept.slice(first, rest)),
+                    (column.clone(), kept.clone()),
+                ] {
+                    let others = not(&kept).unwrap();
+                    let expected = [&kept, &others].map(|mask| filter(&column, mask).unwrap());
+                    assert_eq!(&Kept::new(&kept).of(&column).unwrap(), &expected[0]);
+                    let divided = Divided::new(&kept);
+                    assert_eq!(divided.of(&column).unwrap(), expected);
+                    assert_eq!(divided.counts(), expected.map(|side| side.len()));
+                }
             }
         }
     }

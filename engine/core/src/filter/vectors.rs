@@ -1,6 +1,7 @@
 //! Moves the values that a mask keeps together, eight at a time where the processor can. Part of
 //! [`filter`](super): on the data path. Invariant: the result is that of Arrow's filter.
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -9,8 +10,13 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, PrimitiveArray};
 use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType, TimeUnit};
 
+use crate::prefetch::prefetch_all;
+
 /// Values that a word of a mask is about.
 const WORD: usize = u64::BITS as usize;
+
+/// Values are asked for so many before they are looked at: the first to touch them may be this.
+const AHEAD: usize = 8 * WORD;
 
 /// Values that are moved at once.
 const LANES: usize = 8;
@@ -18,80 +24,145 @@ const LANES: usize = 8;
 /// The values of a column that are kept, so many; `None` where they do not have eight bytes each, or one is
 /// missing.
 pub(super) fn compress(column: &ArrayRef, kept: &BooleanBuffer, count: usize) -> Option<ArrayRef> {
-    if column.null_count() > 0 {
-        return None;
-    }
-    match column.data_type() {
-        DataType::Int64 => Some(primitive::<Int64Type>(column, kept, count)),
-        DataType::Float64 => Some(primitive::<Float64Type>(column, kept, count)),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            Some(primitive::<TimestampMicrosecondType>(column, kept, count))
-        }
-        _ => None,
-    }
+    let values = words(column)?;
+    let mut all = Vec::with_capacity(count + LANES);
+    copy::<false>(values, kept, [all.spare_capacity_mut(), &mut []]);
+    // SAFETY: as many are kept, and all of them were written.
+    unsafe { all.set_len(count) };
+    Some(array(column.data_type(), all))
 }
 
-fn primitive<T: ArrowPrimitiveType>(
+/// The same, and the values of the others.
+pub(super) fn divide(
     column: &ArrayRef,
     kept: &BooleanBuffer,
     count: usize,
-) -> ArrayRef {
-    let values = column.as_primitive::<T>().values().inner().typed_data();
-    let values = ScalarBuffer::from(Buffer::from_vec(kept_values(values, kept, count)));
-    let array = PrimitiveArray::<T>::new(values, None);
-    Arc::new(array.with_data_type(column.data_type().clone()))
+) -> Option<[ArrayRef; 2]> {
+    let values = words(column)?;
+    let counts = [count, values.len() - count];
+    let mut both = counts.map(|count| Vec::with_capacity(count + LANES));
+    let [all, others] = &mut both;
+    copy::<true>(values, kept, [all.spare_capacity_mut(), others.spare_capacity_mut()]);
+    for (values, count) in both.iter_mut().zip(counts) {
+        // SAFETY: as many are on this side, and all of them were written.
+        unsafe { values.set_len(count) };
+    }
+    Some(both.map(|values| array(column.data_type(), values)))
 }
 
-fn kept_values(values: &[u64], kept: &BooleanBuffer, count: usize) -> Vec<u64> {
-    // Behind the last, some are written that are not kept.
-    let mut all = vec![0; count + LANES];
+/// The values of a column; `None` where they do not have eight bytes each, or one is missing.
+fn words(column: &ArrayRef) -> Option<&[u64]> {
+    if column.null_count() > 0 {
+        return None;
+    }
+    let values = match column.data_type() {
+        DataType::Int64 => column.as_primitive::<Int64Type>().values().inner(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().values().inner(),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            column.as_primitive::<TimestampMicrosecondType>().values().inner()
+        }
+        _ => return None,
+    };
+    Some(values.typed_data())
+}
+
+/// A column of one of those types.
+fn array(of: &DataType, values: Vec<u64>) -> ArrayRef {
+    fn primitive<T: ArrowPrimitiveType>(values: Vec<u64>) -> PrimitiveArray<T> {
+        PrimitiveArray::new(ScalarBuffer::from(Buffer::from_vec(values)), None)
+    }
+    match of {
+        DataType::Int64 => Arc::new(primitive::<Int64Type>(values)),
+        DataType::Float64 => Arc::new(primitive::<Float64Type>(values)),
+        times => {
+            let values = primitive::<TimestampMicrosecondType>(values);
+            Arc::new(values.with_data_type(times.clone()))
+        }
+    }
+}
+
+/// Copies the values that are kept to the first place, and of `BOTH` the others to the second. In each there is room
+/// for [`LANES`] more, of which some are written.
+fn copy<const BOTH: bool>(
+    values: &[u64],
+    kept: &BooleanBuffer,
+    into: [&mut [MaybeUninit<u64>]; 2],
+) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("popcnt") {
         // SAFETY: the processor has been asked for what the function needs.
-        unsafe { wide(values, kept, &mut all) };
-        all.truncate(count);
-        return all;
+        return unsafe { wide::<BOTH>(values, kept, into) };
     }
-    narrow(values, kept, &mut all);
-    all.truncate(count);
-    all
+    narrow::<BOTH>(values, kept, into);
 }
 
 /// Eight at a time.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,popcnt")]
-fn wide(values: &[u64], kept: &BooleanBuffer, all: &mut [u64]) {
-    use std::arch::x86_64::{_mm512_loadu_epi64, _mm512_maskz_compress_epi64, _mm512_storeu_epi64};
-    let mut len = 0;
+fn wide<const BOTH: bool>(
+    values: &[u64],
+    kept: &BooleanBuffer,
+    [all, others]: [&mut [MaybeUninit<u64>]; 2],
+) {
+    use std::arch::x86_64::{
+        __m512i, _mm512_loadu_epi64, _mm512_maskz_compress_epi64, _mm512_storeu_epi64,
+    };
+    let put = |group: __m512i, mask: u8, place: &mut [MaybeUninit<u64>]| {
+        assert!(place.len() == LANES);
+        // SAFETY: the place is as long as a vector, and need not be aligned.
+        unsafe {
+            let some = _mm512_maskz_compress_epi64(mask, group);
+            _mm512_storeu_epi64(place.as_mut_ptr().cast(), some);
+        }
+    };
+    let (mut row, mut len) = (0, 0);
+    let column = values;
     for (values, word) in values.chunks(WORD).zip(kept.bit_chunks().iter_padded()) {
+        prefetch_all(column, row + AHEAD, WORD);
         let (groups, rest) = values.as_chunks::<LANES>();
         for (n, group) in groups.iter().enumerate() {
             let mask = (word >> (n * LANES)) as u8;
-            let place = &mut all[len..len + LANES];
-            // SAFETY: a group and its place are as long as a vector, and need not be aligned.
-            unsafe {
-                let group = _mm512_loadu_epi64(group.as_ptr().cast());
-                let kept = _mm512_maskz_compress_epi64(mask, group);
-                _mm512_storeu_epi64(place.as_mut_ptr().cast(), kept);
+            // SAFETY: a group is as long as a vector, and need not be aligned.
+            let group = unsafe { _mm512_loadu_epi64(group.as_ptr().cast()) };
+            put(group, mask, &mut all[len..len + LANES]);
+            if BOTH {
+                put(group, !mask, &mut others[row - len..row - len + LANES]);
             }
             len += mask.count_ones() as usize;
+            row += LANES;
         }
-        len = one_by_one(rest, word >> (groups.len() * LANES % WORD), all, len);
+        let word = word >> (groups.len() * LANES % WORD);
+        len = one_by_one::<BOTH>(rest, word, [all, others], [row, len]);
+        row += rest.len();
     }
 }
 
-fn narrow(values: &[u64], kept: &BooleanBuffer, all: &mut [u64]) {
-    let mut len = 0;
+fn narrow<const BOTH: bool>(
+    values: &[u64],
+    kept: &BooleanBuffer,
+    [all, others]: [&mut [MaybeUninit<u64>]; 2],
+) {
+    let (mut row, mut len) = (0, 0);
     for (values, word) in values.chunks(WORD).zip(kept.bit_chunks().iter_padded()) {
-        len = one_by_one(values, word, all, len);
+        len = one_by_one::<BOTH>(values, word, [all, others], [row, len]);
+        row += values.len();
     }
 }
 
-/// Each value is written, and stays where it is kept: there is nothing to be predicted.
+/// Goes on behind so many rows, of which so many are kept. Each value is written, and stays where it is kept: there is
+/// nothing to be predicted.
 #[inline(always)]
-fn one_by_one(values: &[u64], word: u64, all: &mut [u64], mut len: usize) -> usize {
+fn one_by_one<const BOTH: bool>(
+    values: &[u64],
+    word: u64,
+    [all, others]: [&mut [MaybeUninit<u64>]; 2],
+    [row, mut len]: [usize; 2],
+) -> usize {
     for (bit, value) in values.iter().enumerate() {
-        all[len] = *value;
+        all[len].write(*value);
+        if BOTH {
+            others[row + bit - len].write(*value);
+        }
         len += (word >> bit & 1) as usize;
     }
     len
@@ -109,11 +180,16 @@ mod tests {
         for len in [0, 7, 64, 65, 1000] {
             let kept = BooleanBuffer::collect_bool(len, |row| row * row % 5 < 2);
             let values = UInt64Array::from_iter_values((0..len as u64).map(|n| n * 3));
-            let mut all = vec![0; kept.count_set_bits() + LANES];
-            narrow(values.values(), &kept, &mut all);
-            all.truncate(kept.count_set_bits());
-            let expected = filter(&values, &BooleanArray::new(kept, None)).unwrap();
-            assert_eq!(&UInt64Array::from(all) as &dyn Array, &*expected);
+            let mut both = [(); 2].map(|()| vec![MaybeUninit::uninit(); len + LANES]);
+            let [all, others] = &mut both;
+            narrow::<true>(values.values(), &kept, [all, others]);
+            for (found, kept) in both.iter().zip([kept.clone(), !&kept]) {
+                // SAFETY: as many were written.
+                let found =
+                    found[..kept.count_set_bits()].iter().map(|x| unsafe { x.assume_init() });
+                let expected = filter(&values, &BooleanArray::new(kept, None)).unwrap();
+                assert_eq!(&UInt64Array::from_iter_values(found) as &dyn Array, &*expected);
+            }
         }
     }
 }
