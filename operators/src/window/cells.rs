@@ -11,11 +11,13 @@
 //! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up; owned ones are as well filled
 //! as the tables that they came from.
 
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Float64Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use multiversion::multiversion;
@@ -49,6 +51,9 @@ const AHEAD: usize = 128;
 
 /// Rows that are looked at together: they may all have the same key.
 const RUN: usize = 256;
+
+/// Rows that a word of a mask is about.
+const WORD: usize = u64::BITS as usize;
 
 /// Where keys lay in the tables before: in the next slice's they probably will, too.
 #[derive(Default)]
@@ -153,8 +158,35 @@ impl CellTable {
         self.tell(total, expected);
     }
 
+    /// Takes rows of two tables, those that are set of the `first`, where they are only counted and keys have a place in
+    /// both: what it takes to divide them is more than to count them. Returns how many, up to the first that was not taken.
+    pub fn count_both(
+        tables: [&mut Self; 2],
+        rows: &Evaluated,
+        first: &BooleanBuffer,
+        expected: &Expected,
+    ) -> usize {
+        let keys = rows.keys[0].as_primitive::<Int64Type>().values();
+        if !tables[0].plan().inputs.is_empty() {
+            return 0;
+        }
+        let tables = tables.map(|table| {
+            if table.cells.counts.is_empty() {
+                table.begin(keys[0], keys.len(), expected);
+            }
+            match table.index {
+                Index::Dense { first } => Some((first, table.cells.counts.as_mut_slice())),
+                Index::Owned(_) | Index::Sparse(_) => None,
+            }
+        });
+        match tables {
+            [Some(one), Some(other)] => count_both([one, other], keys, first),
+            _ => 0,
+        }
+    }
+
     /// Hands on where keys lie, of a table that `total` rows went into.
-    fn tell(&self, total: usize, expected: &mut Expected) {
+    pub fn tell(&self, total: usize, expected: &mut Expected) {
         match &self.index {
             Index::Dense { first } => {
                 let len = self.cells.counts.len();
@@ -437,6 +469,45 @@ fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
             }
         }
         taken += keys.len();
+    }
+    taken
+}
+
+/// The same, each in the first or the other table, which begin with these keys.
+fn count_both(
+    [(one, counts), (other, others)]: [(i64, &mut [i64]); 2],
+    keys: &[i64],
+    first: &BooleanBuffer,
+) -> usize {
+    // The keys that both have.
+    let low = one.max(other);
+    let [counts, others] = [(one, counts), (other, others)].map(|(from, counts)| {
+        counts.get_mut(low.wrapping_sub(from) as usize..).unwrap_or_default()
+    });
+    let len = counts.len().min(others.len());
+    let (counts, others) = (&mut counts[..len], &mut others[..len]);
+    let mut taken = 0;
+    for (part, mut word) in keys.chunks(WORD).zip(first.bit_chunks().iter_padded()) {
+        prefetch_all(keys, taken + 2 * RUN, WORD);
+        let position = |key: i64| key.wrapping_sub(low) as usize;
+        if are_alike(part) && position(part[0]) < len {
+            let firsts = i64::from(word.count_ones());
+            counts[position(part[0])] += firsts;
+            others[position(part[0])] += part.len() as i64 - firsts;
+            taken += part.len();
+            continue;
+        }
+        for (row, key) in part.iter().enumerate() {
+            let position = position(*key);
+            if position >= len {
+                return taken + row;
+            }
+            // Which table it is cannot be predicted.
+            let (count, other) = (&mut counts[position], &mut others[position]);
+            *select_unpredictable(word & 1 == 1, count, other) += 1;
+            word >>= 1;
+        }
+        taken += part.len();
     }
     taken
 }

@@ -3,9 +3,11 @@
 //! before the watermark that completes its first window.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
 use tidemill_core::time::BEGINNING;
 use tidemill_core::window::{AlignedWindow, Slice};
@@ -15,8 +17,8 @@ use super::aggregates::Accumulators;
 use super::cells::ByOwner;
 use super::emit;
 use super::parcel;
-use super::place::{Placed, place};
-use super::plan::{BOUNDS, Plan};
+use super::place::{Placed, SliceTables, place, two_of};
+use super::plan::{BOUNDS, Evaluated, Plan};
 use super::table::{Handover, Leaving, Partial, Table};
 use crate::stateless::stateless;
 
@@ -93,15 +95,7 @@ impl Combiner {
     /// Takes rows into the tables of their slices.
     fn combine(&mut self, placed: Placed, out: &mut dyn Output) -> Result<()> {
         self.rows_since_look += placed.rows.rows;
-        for (slice, rows) in placed.by_slice()? {
-            let table = match self.tables.entry((slice.first_window_end, slice.end)) {
-                std::collections::btree_map::Entry::Occupied(table) => table.into_mut(),
-                std::collections::btree_map::Entry::Vacant(slot) => {
-                    slot.insert(Table::new(&self.plan)?)
-                }
-            };
-            table.update(&self.plan, &rows, &mut self.handover)?;
-        }
+        placed.go_into(self)?;
         if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
             self.rows_since_look = 0;
             self.bytes = self.tables.values().map(Table::bytes).sum();
@@ -155,6 +149,36 @@ impl Combiner {
             self.bytes = self.tables.values().map(Table::bytes).sum();
         }
         emit::batches(batches, out)
+    }
+}
+
+/// What slices are sorted by.
+fn key(slice: Slice) -> (EventTime, EventTime) {
+    (slice.first_window_end, slice.end)
+}
+
+impl SliceTables for Combiner {
+    fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()> {
+        let table = match self.tables.entry(key(slice)) {
+            Entry::Occupied(table) => table.into_mut(),
+            Entry::Vacant(slot) => slot.insert(Table::new(&self.plan)?),
+        };
+        table.update(&self.plan, rows, &mut self.handover)
+    }
+
+    fn count_both(
+        &mut self,
+        slices: [Slice; 2],
+        rows: &Evaluated,
+        first: &BooleanBuffer,
+    ) -> Result<usize> {
+        for slice in slices {
+            if let Entry::Vacant(slot) = self.tables.entry(key(slice)) {
+                slot.insert(Table::new(&self.plan)?);
+            }
+        }
+        let tables = two_of(&mut self.tables, slices.map(key));
+        Ok(Table::count_both(tables, rows, first, &mut self.handover))
     }
 }
 

@@ -42,9 +42,7 @@ impl Operator for Fused {
     fn process(&mut self, _: usize, batch: Batch, out: &mut dyn Output) -> Result<()> {
         self.rows_since_look += batch.len();
         let placed = place(&self.plan, &self.window, self.watermark, batch, out)?;
-        for (slice, rows) in placed.by_slice()? {
-            self.windows.update(slice, &rows)?;
-        }
+        placed.go_into(&mut self.windows)?;
         if self.rows_since_look >= ROWS_BETWEEN_LOOKS {
             self.rows_since_look = 0;
             self.windows.measure();

@@ -2,6 +2,7 @@
 //! First step of combiners and fused operators. Invariant: the decision for a row depends on its
 //! event time and its split's watermark alone, never on the batch that it came in.
 
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -59,6 +60,32 @@ pub(super) enum Rows {
     Run { start: usize, length: usize },
     /// These.
     Picked(UInt32Array),
+}
+
+/// Tables by slice.
+pub(super) trait SliceTables {
+    /// Takes rows of one slice.
+    fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()>;
+
+    /// Takes rows of two, those that are set of the `first`, where they are only counted and both tables have a place
+    /// for their keys. Returns how many, up to the first that was not taken.
+    fn count_both(
+        &mut self,
+        slices: [Slice; 2],
+        rows: &Evaluated,
+        first: &BooleanBuffer,
+    ) -> Result<usize>;
+}
+
+/// What a map has under two keys, of which the first is the lesser, and both are there.
+pub(super) fn two_of<K: Ord + Copy, V>(
+    map: &mut BTreeMap<K, V>,
+    [first, last]: [K; 2],
+) -> [&mut V; 2] {
+    let mut some = map.range_mut(first..=last).map(|(_, value)| value);
+    let both = (some.next(), some.next_back());
+    let (Some(first), Some(last)) = both else { unreachable!("both are there") };
+    [first, last]
 }
 
 /// Evaluates a batch and puts its rows into slices; counts them. Late rows and those that cannot
@@ -217,15 +244,34 @@ impl Placed {
         all
     }
 
+    /// Puts the rows into the tables of their slices.
+    pub fn go_into(self, tables: &mut impl SliceTables) -> Result<()> {
+        let Slices::Few(parts) = &self.slices else { return self.go_one_by_one(tables) };
+        let [(first, rows), (last, _)] = parts.as_slice() else {
+            return self.go_one_by_one(tables);
+        };
+        let taken = tables.count_both([*first, *last], &self.rows, rows.values())?;
+        let left = self.rows.rows - taken;
+        if left > 0 {
+            let (all, rows) = (self.rows.slice(taken, left), rows.slice(taken, left));
+            let sides = all.divide(&rows, &self.counted)?;
+            for (slice, rows) in [first, last].into_iter().zip(&sides) {
+                tables.update(*slice, rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn go_one_by_one(self, tables: &mut impl SliceTables) -> Result<()> {
+        let mut parts = self.by_slice()?.into_iter();
+        parts.try_for_each(|(slice, rows)| tables.update(slice, &rows))
+    }
+
     /// The rows, slice by slice, in their order within each.
-    pub fn by_slice(self) -> Result<Vec<(Slice, Evaluated)>> {
+    fn by_slice(self) -> Result<Vec<(Slice, Evaluated)>> {
         let slices = match self.slices {
             Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
             Slices::Few(parts) => {
-                if let [(first, rows), (last, _)] = parts.as_slice() {
-                    let [before, behind] = self.rows.divide(rows, &self.counted)?;
-                    return Ok(vec![(*first, before), (*last, behind)]);
-                }
                 let parts = parts.into_iter().filter(|(_, rows)| rows.has_true());
                 let part = |(slice, rows)| Ok((slice, self.rows.filter(&rows, &self.counted)?));
                 return parts.map(part).collect();

@@ -49,10 +49,22 @@ impl Slices {
 
     /// The slice ending at `end`, to be changed.
     pub fn piece(&mut self, end: EventTime) -> &mut Piece {
+        let number = self.changing(end);
+        self.pieces.change(number)
+    }
+
+    /// Two different slices by their ends, the earlier first, to be changed.
+    pub fn two_pieces(&mut self, ends: [EventTime; 2]) -> [&mut Piece; 2] {
+        let numbers = ends.map(|end| self.changing(end));
+        self.pieces.change_two(numbers)
+    }
+
+    /// The number of a slice that is going to change: what was made from it is no longer true.
+    fn changing(&mut self, end: EventTime) -> i64 {
         let number = self.number(end);
         self.ladder.drop_over(number);
         self.last.take_if(|last| last.slices.contains(&number));
-        self.pieces.change(number)
+        number
     }
 
     /// End of the earliest slice, where all slices end `offset` after a multiple of their length.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -115,6 +116,30 @@ impl Table {
                 Ok(())
             }
         }
+    }
+
+    /// Takes rows of two slices into their tables, those that are set of the `first`; see [`CellTable::count_both`].
+    pub fn count_both(
+        tables: [&mut Self; 2],
+        rows: &Evaluated,
+        first: &BooleanBuffer,
+        handover: &mut Handover,
+    ) -> usize {
+        let [one, other] = tables;
+        let (Form::Cells(cells), Form::Cells(others)) = (&mut one.form, &mut other.form) else {
+            return 0;
+        };
+        if !CellTable::takes(&rows.keys) {
+            return 0;
+        }
+        let expected = &mut handover.expected;
+        let taken = CellTable::count_both([&mut *cells, &mut *others], rows, first, expected);
+        let firsts = first.slice(0, taken).count_set_bits();
+        one.rows += firsts;
+        other.rows += taken - firsts;
+        cells.tell(one.rows, expected);
+        others.tell(other.rows, expected);
+        taken
     }
 
     /// Takes partial aggregates.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, take_record_batch};
 use tidemill_core::key::{KEY_GROUPS, hash_rows, key_group};
 use tidemill_core::operator::{OperatorContext, Output, Progress, StateFragment};
@@ -18,10 +19,10 @@ use tidemill_core::{Error, EventTime, Result};
 use super::combiner::slice_batch;
 use super::emit;
 use super::parcel::Share;
-use super::place::{Rows, partition};
+use super::place::{Rows, SliceTables, partition};
 use super::plan::{Evaluated, Plan};
 use super::slices::{Piece, Slices, Work};
-use super::table::{Handover, Partial, Resting};
+use super::table::{Handover, Partial, Resting, Table};
 
 /// Slices and the windows over them.
 pub(super) struct Windows {
@@ -78,13 +79,6 @@ impl Windows {
             self.late.entry((slice.first_window_end, slice.end)).or_default()
         };
         change(piece, &mut self.work)
-    }
-
-    /// Takes rows of one slice.
-    pub fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()> {
-        self.with(slice, |piece, work| {
-            piece.table(work)?.update(&work.plan, rows, &mut work.handover)
-        })
     }
 
     /// Takes partial aggregates of one slice.
@@ -207,6 +201,30 @@ impl Windows {
     #[cfg(test)]
     pub fn merges(&self) -> usize {
         self.slices.merges()
+    }
+}
+
+impl SliceTables for Windows {
+    fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()> {
+        self.with(slice, |piece, work| {
+            piece.table(work)?.update(&work.plan, rows, &mut work.handover)
+        })
+    }
+
+    fn count_both(
+        &mut self,
+        slices: [Slice; 2],
+        rows: &Evaluated,
+        first: &BooleanBuffer,
+    ) -> Result<usize> {
+        let is_on_time = |slice: &Slice| self.window.slice(slice.end, self.done) == Some(*slice);
+        if !slices.iter().all(is_on_time) {
+            return Ok(0);
+        }
+        let work = &mut self.work;
+        let [one, other] = self.slices.two_pieces(slices.map(|slice| slice.end));
+        let tables = [one.table(work)?, other.table(work)?];
+        Ok(Table::count_both(tables, rows, first, &mut work.handover))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, UInt32Array};
 use arrow::compute::{concat, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
@@ -537,4 +537,59 @@ fn rows_of_one_key_are_counted_together() {
     }
     let [fast, slow] = both.results();
     assert_eq!(fast, slow);
+}
+
+/// Rows of two slices: counted in both tables at once as far as that goes, and divided from there on.
+#[test]
+fn rows_of_two_slices_that_are_counted_together_give_what_they_give_when_they_are_divided() {
+    let plan = plan(&[("count", 0)]);
+    let ones = |keys: Vec<i64>| {
+        let ones = Arc::new(Int64Array::from(vec![1; keys.len()])) as ArrayRef;
+        Evaluated {
+            rows: keys.len(),
+            keys: vec![Arc::new(Int64Array::from(keys))],
+            values: vec![ones],
+        }
+    };
+    let [mut whole, mut parts] = [0; 2];
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let (first, width, step) = SHAPES[rng.random_range(0..7)];
+        let mut tables = [0; 4].map(|_| Table::new(&plan).unwrap());
+        let mut handovers: [Handover; 2] = Default::default();
+        for _ in 0..rng.random_range(1..8) {
+            let (len, share) =
+                (rng.random_range(1..400), [0.0, 0.1, 0.5, 1.0][rng.random_range(0..4)]);
+            let width = if rng.random_bool(0.2) { 1 } else { width };
+            let rows = ones(
+                (0..len)
+                    .map(|_| first.wrapping_add(step.wrapping_mul(rng.random_range(0..width))))
+                    .collect(),
+            );
+            let is_first: BooleanArray = (0..len).map(|_| Some(rng.random_bool(share))).collect();
+            let sides = rows.divide(&is_first, &plan.counted).unwrap();
+            let [one, other, divided @ ..] = &mut tables;
+            for (table, side) in divided.iter_mut().zip(&sides) {
+                table.update(&plan, side, &mut handovers[1]).unwrap();
+            }
+            let mask = is_first.values();
+            let taken = Table::count_both([one, other], &rows, mask, &mut handovers[0]);
+            let left = rows.rows - taken;
+            (whole, parts) = (whole + usize::from(left == 0), parts + usize::from(left > 0));
+            let (rows, is_first) = (rows.slice(taken, left), is_first.slice(taken, left));
+            let sides = rows.divide(&is_first, &plan.counted).unwrap();
+            one.update(&plan, &sides[0], &mut handovers[0]).unwrap();
+            other.update(&plan, &sides[1], &mut handovers[0]).unwrap();
+        }
+        let [one, other, first, last] = tables;
+        for (together, divided) in [(one, first), (other, last)] {
+            assert_eq!(together.rows(), divided.rows());
+            if divided.rows() > 0 {
+                let divided = collected(|each| divided.into_results(each));
+                assert_eq!(collected(|each| together.into_results(each)), divided);
+            }
+        }
+    }
+    assert!(whole > 100 && parts > 100, "{whole} batches were taken whole, {parts} in part");
 }

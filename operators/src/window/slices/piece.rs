@@ -9,6 +9,7 @@ use tidemill_core::Result;
 
 use super::super::cells::SideBySide;
 use super::super::parcel::Share;
+use super::super::place::two_of;
 use super::super::plan::Plan;
 use super::super::table::{Handover, Resting, Results, Table};
 
@@ -157,6 +158,13 @@ impl Pieces {
     pub fn change(&mut self, number: i64) -> &mut Piece {
         self.changed.insert(number);
         self.pieces.entry(number).or_default()
+    }
+
+    /// Two different slices' pieces, the earlier first, to be changed.
+    pub fn change_two(&mut self, [first, last]: [i64; 2]) -> [&mut Piece; 2] {
+        self.change(first);
+        self.change(last);
+        two_of(&mut self.pieces, [first, last])
     }
 
     /// All pieces by number, to be put to rest.
