@@ -23,7 +23,7 @@ fn windows(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(workload.rows as u64));
         group.sample_size(10).measurement_time(Duration::from_secs(5));
         for contender in
-            contenders(&workload, &Servers::default()).expect("rows in memory cannot fail")
+            contenders(&workload, None, &Servers::default()).expect("rows in memory cannot fail")
         {
             let name = format!("{}, {} threads", contender.name, contender.threads);
             group.bench_function(name, |bencher| {

@@ -1,12 +1,14 @@
 //! Who takes part: the engine and the yardsticks, over the same rows.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use tidemill_core::Result;
 use tidemill_core::source::Source;
+use tidemill_core::{Error, Result};
 use tidemill_files::FileSource;
 use tidemill_memory::MemorySource;
 
@@ -51,6 +53,17 @@ pub const CHECKPOINTED: &str = "Tidemill, checkpoints";
 /// A job file.
 pub const JOB_FILE: &str = "Tidemill, job file";
 
+/// The engine over another workload: what this begins with says which.
+pub const TIDEMILL_OVER: &str = "Tidemill over ";
+
+/// Another workload, over which the engine takes turns with all others.
+pub struct Beside {
+    /// What is different in it, for the report.
+    pub what: String,
+    /// The workload; its rows are in memory.
+    pub workload: Workload,
+}
+
 /// Runs beside which checkpoints are measured take about so long: several fall into each. Tests are content
 /// with a few passes over their rows.
 const CHECKPOINTED_RUN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5_000 });
@@ -58,11 +71,15 @@ const CHECKPOINTED_RUN: Duration = Duration::from_millis(if cfg!(test) { 50 } el
 /// Windows in which a row lies, at most, if the loop by hand is to merge their slices at each firing.
 const OVERLAP_MAX: i64 = 100;
 
-/// All contenders for a workload. Makes its rows, which takes a while.
+/// All contenders for a workload, and the engine over another one. Makes their rows, which takes a while.
 ///
 /// # Errors
 /// A window that cannot be, files that cannot be written, or a server that cannot be filled.
-pub fn contenders(workload: &Workload, servers: &Servers) -> Result<Vec<Contender>> {
+pub fn contenders(
+    workload: &Workload,
+    beside: Option<&Beside>,
+    servers: &Servers,
+) -> Result<Vec<Contender>> {
     // Says what is wrong with the window before anybody runs.
     engine::aggregate(workload)?;
     let rows = input::rows(workload);
@@ -86,7 +103,34 @@ pub fn contenders(workload: &Workload, servers: &Servers) -> Result<Vec<Contende
             all.extend(engines(&workload, threads, move || source(&files, format, &schema))?);
         }
     }
+    if let Some(beside) = beside {
+        all.extend(over(beside, workload, rows)?);
+    }
     Ok(all)
+}
+
+/// The engine over another workload, which has these rows if it has the same ones. Its results are those of its first
+/// run each time.
+fn over(beside: &Beside, workload: &Workload, rows: Vec<RecordBatch>) -> Result<Vec<Contender>> {
+    let other = beside.workload.clone();
+    engine::aggregate(&other)?;
+    let [theirs, ours] = [&other, workload].map(|of| (of.keys, of.skew));
+    let rows = if theirs == ours { rows } else { input::rows(&other) };
+    let (other, name) = (Arc::new(other), format!("{TIDEMILL_OVER}{}", beside.what));
+    let first = Rc::new(OnceCell::new());
+    let on = |threads: &usize| {
+        let (other, first) = (other.clone(), first.clone());
+        let source = MemorySource::new(input::schema(&other), input::deal(&rows, *threads));
+        let threads = *threads;
+        Contender::new(name.clone(), threads, move || {
+            let (checksum, summary) = engine::run(&other, source.clone(), threads, None, 1)?;
+            if !checksum.agrees_with(first.get_or_init(|| checksum)) {
+                return Err(Error::internal("a run has other results than the first"));
+            }
+            Ok(Outcome { emit_delay: Some(summary.emit_delay), ..Outcome::default() })
+        })
+    };
+    Ok(other.parallelism.iter().map(on).collect())
 }
 
 /// The engine and yardsticks over rows that a server keeps, in a split for each thread.
@@ -278,7 +322,7 @@ mod tests {
 
     /// Every contender gives the same results, which `measure` checks: their names on one thread.
     fn all_agree(workload: &Workload) -> Vec<String> {
-        let contenders = contenders(workload, &Servers::default()).unwrap();
+        let contenders = contenders(workload, None, &Servers::default()).unwrap();
         let measured = measure(&contenders, 0, 1, |_| {}).unwrap();
         let results =
             |m: &super::super::measure::Measured| m.samples[0].outcome.checksum.unwrap().results;
@@ -334,7 +378,7 @@ mod tests {
             }
         }
         let parquet = Workload { source: RowSource::Parquet, one_file: true, ..workload() };
-        let error = contenders(&parquet, &Servers::default()).err().unwrap();
+        let error = contenders(&parquet, None, &Servers::default()).err().unwrap();
         assert!(error.to_string().contains("--one-file"), "{error}");
     }
 
@@ -349,8 +393,24 @@ mod tests {
     }
 
     #[test]
+    fn the_engine_takes_turns_over_another_workload() {
+        let workload = workload();
+        for other in [
+            Workload { query: Query::Tumbling { size_us: SECOND / 5 }, ..workload.clone() },
+            Workload { keys: 3, ..workload.clone() },
+        ] {
+            let beside = Beside { what: "other".to_owned(), workload: other };
+            let all = contenders(&workload, Some(&beside), &Servers::default()).unwrap();
+            let measured = measure(&all, 0, 2, |_| {}).unwrap();
+            let of_other = measured.iter().filter(|m| m.name == "Tidemill over other");
+            let threads: Vec<_> = of_other.map(|m| (m.threads, m.samples.len())).collect();
+            assert_eq!(threads, [(1, 2), (2, 2), (3, 2)]);
+        }
+    }
+
+    #[test]
     fn windows_that_cannot_be_are_refused_before_anything_runs() {
         let query = Query::Hopping { size_us: 10 * SECOND, slide_us: 3 * SECOND };
-        assert!(contenders(&Workload { query, ..workload() }, &Servers::default()).is_err());
+        assert!(contenders(&Workload { query, ..workload() }, None, &Servers::default()).is_err());
     }
 }

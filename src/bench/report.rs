@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tidemill_core::{Error, Result};
 
+use super::contenders::{TIDEMILL, TIDEMILL_OVER};
 use super::machine::Machine;
 use super::measure::Measured;
 use super::open_loop::OpenLoop;
@@ -230,8 +231,12 @@ pub fn ratios(measured: &[Figures]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for of in measured.iter().filter(|of| is_engine(&of.name)) {
         let beside = |to: &&Figures| {
-            let plain = to.name == "Tidemill" || !is_engine(&to.name);
-            to.threads == of.threads && to.name != of.name && plain
+            // Yardsticks have nothing to do with another workload.
+            let counts = match is_engine(&to.name) {
+                true => to.name == TIDEMILL,
+                false => !of.name.starts_with(TIDEMILL_OVER),
+            };
+            to.threads == of.threads && to.name != of.name && counts
         };
         ratios.extend(measured.iter().filter(beside).filter_map(|to| ratio(of, to)));
     }

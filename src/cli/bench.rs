@@ -1,5 +1,6 @@
 //! `tidemill bench`: measures the engine beside yardsticks, or a job file by itself.
 
+mod beside;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tidemill_core::time::micros;
 use tidemill_core::{Error, Result};
 use tidemill_print::Blackhole;
 
+use self::beside::{Differences, differences};
 use self::report::ReportArgs;
 use super::job_file::duration;
 use super::{Failure, JobFileArgs, OutputFormat};
@@ -83,6 +85,10 @@ pub struct BenchArgs {
     /// Measure with a checkpoint every second, kept in this folder, as well.
     #[arg(long, value_name = "DIR")]
     checkpoints: Option<String>,
+    /// Let Tidemill take turns over another workload, too, which is this one but for its keys, skew, size
+    /// or slide. For rows in memory.
+    #[arg(long, value_name = "keys=N,…", value_parser = differences)]
+    beside: Option<Differences>,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -169,9 +175,10 @@ impl BenchArgs {
             What::Tumbling | What::Hopping | What::Session => {}
         }
         let Some(workload) = workload else { return Ok(Vec::new()) };
+        let beside = self.beside.as_ref().map(|beside| beside.from(workload)).transpose()?;
         eprintln!("making {} rows", workload.rows);
         let servers = Servers { brokers: self.brokers.clone(), redis: self.redis.clone() };
-        Ok(contenders(workload, &servers)?)
+        Ok(contenders(workload, beside.as_ref(), &servers)?)
     }
 
     fn name(&self, workload: Option<&Workload>) -> String {

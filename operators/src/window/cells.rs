@@ -11,7 +11,6 @@
 //! [`SPREAD`] times the groups, but for small tables and for those that are known to fill up; owned ones are as well filled
 //! as the tables that they came from.
 
-use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
@@ -20,20 +19,20 @@ use arrow::array::{Array, ArrayRef, Float64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
-use multiversion::multiversion;
 use tidemill_core::Result;
-use tidemill_core::prefetch::prefetch_all;
 
 use super::columns::{CellColumns, CellPlan, integers};
 use super::plan::Evaluated;
 use super::results::STRETCH;
 use super::table::{Partial, Results};
-use crate::aggregate::{Cells, Group};
+use crate::aggregate::Group;
 
+mod dense;
 mod join;
 mod outgoing;
 mod owned;
 
+use self::dense::{add_dense, count_both, count_dense};
 pub(super) use self::join::{Part, Parts, SideBySide};
 use self::outgoing::Outgoing;
 pub(super) use self::owned::ByOwner;
@@ -48,12 +47,6 @@ const SMALL: usize = 256;
 /// Positions for a row of a table's first batch, at most, where the table before it was dense but
 /// is not known to have filled up.
 const AHEAD: usize = 128;
-
-/// Rows that are looked at together: they may all have the same key.
-const RUN: usize = 256;
-
-/// Rows that a word of a mask is about.
-const WORD: usize = u64::BITS as usize;
 
 /// Where keys lay in the tables before: in the next slice's they probably will, too.
 #[derive(Default)]
@@ -448,105 +441,6 @@ impl CellTable {
         };
         index + self.cells.bytes()
     }
-}
-
-/// Counts rows while their keys have a position. Returns how many did.
-fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize {
-    let mut taken = 0;
-    let all = keys;
-    for keys in keys.chunks(RUN) {
-        prefetch_all(all, taken + 2 * RUN, RUN);
-        let count = counts.get_mut(keys[0].wrapping_sub(first) as usize);
-        if let Some(count) = count.filter(|_| are_alike(keys)) {
-            *count += keys.len() as i64;
-            taken += keys.len();
-            continue;
-        }
-        for (row, key) in keys.iter().enumerate() {
-            match counts.get_mut(key.wrapping_sub(first) as usize) {
-                Some(count) => *count += 1,
-                None => return taken + row,
-            }
-        }
-        taken += keys.len();
-    }
-    taken
-}
-
-/// The same, each in the first or the other table, which begin with these keys.
-fn count_both(
-    [(one, counts), (other, others)]: [(i64, &mut [i64]); 2],
-    keys: &[i64],
-    first: &BooleanBuffer,
-) -> usize {
-    // The keys that both have.
-    let low = one.max(other);
-    let [counts, others] = [(one, counts), (other, others)].map(|(from, counts)| {
-        counts.get_mut(low.wrapping_sub(from) as usize..).unwrap_or_default()
-    });
-    let len = counts.len().min(others.len());
-    let (counts, others) = (&mut counts[..len], &mut others[..len]);
-    let mut taken = 0;
-    for (part, mut word) in keys.chunks(WORD).zip(first.bit_chunks().iter_padded()) {
-        prefetch_all(keys, taken + 2 * RUN, WORD);
-        let position = |key: i64| key.wrapping_sub(low) as usize;
-        if are_alike(part) && position(part[0]) < len {
-            let firsts = i64::from(word.count_ones());
-            counts[position(part[0])] += firsts;
-            others[position(part[0])] += part.len() as i64 - firsts;
-            taken += part.len();
-            continue;
-        }
-        for (row, key) in part.iter().enumerate() {
-            let position = position(*key);
-            if position >= len {
-                return taken + row;
-            }
-            // Which table it is cannot be predicted.
-            let (count, other) = (&mut counts[position], &mut others[position]);
-            *select_unpredictable(word & 1 == 1, count, other) += 1;
-            word >>= 1;
-        }
-        taken += part.len();
-    }
-    taken
-}
-
-/// The same, and adds their values.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn add_dense(
-    first: i64,
-    cells: &mut Cells,
-    counts: &mut [i64],
-    keys: &[i64],
-    values: &[f64],
-) -> usize {
-    let mut taken = 0;
-    let (all, all_values) = (keys, values);
-    for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
-        prefetch_all(all, taken + 2 * RUN, RUN);
-        prefetch_all(all_values, taken + 2 * RUN, RUN);
-        let position = |key: i64| key.wrapping_sub(first) as usize;
-        let count = counts.get_mut(position(keys[0]));
-        if let Some(count) = count.filter(|_| are_alike(keys)) {
-            cells.add_run(count, position(keys[0]), keys[0], values);
-            taken += keys.len();
-            continue;
-        }
-        let positions = keys.iter().map(|key| position(*key));
-        let some = cells.add_counted(counts, positions, |row| keys[row], values);
-        taken += some;
-        if some < keys.len() {
-            break;
-        }
-    }
-    taken
-}
-
-/// Whether all rows have the same key.
-#[inline(always)]
-fn are_alike(keys: &[i64]) -> bool {
-    keys[0] == keys[keys.len() - 1] && keys.iter().all(|key| *key == keys[0])
 }
 
 fn keys(groups: &[Group]) -> ArrayRef {
