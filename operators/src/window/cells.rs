@@ -221,7 +221,7 @@ impl CellTable {
     }
 
     /// Positions for the first batch, of so many rows: where the table before had them, if there is
-    /// reason to think that they will be filled. What is not touched of them takes no memory.
+    /// reason to think that they will be filled.
     fn begin(&mut self, key: i64, rows: usize, expected: &Expected) {
         let likely = |range: &KeyRange| {
             (key.wrapping_sub(range.first) as usize) < range.len
