@@ -2,6 +2,8 @@
 //! many megabytes that is touched at random misses the processor's table of pages at nearly every row. Under the tables of
 //! groups, on the data path. Invariant: what is given out is zeros, whatever was asked of the system.
 
+use std::hint::black_box;
+
 /// Smaller memory gains nothing by large pages.
 const LARGE: usize = 4 << 20;
 
@@ -14,24 +16,24 @@ const LARGE_PAGE: usize = 2 << 20;
 /// So many zeros.
 pub(crate) fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
     let mut zeros = vec![T::default(); len];
-    if size_of_val(&*zeros) >= LARGE {
+    let is_large = size_of_val(&*zeros) >= LARGE;
+    if is_large {
         prefer_large_pages(&zeros);
     }
-    enter_pages(&mut zeros);
+    enter_pages(&mut zeros, is_large);
     zeros
 }
 
-/// Has the system enter each page by a write. A group is read before it is written, and a page that is read first is entered
-/// twice, the second time with all other processors stopped.
-fn enter_pages<T: Copy + Default>(zeros: &mut [T]) {
+/// Has the system enter each page by a write, large ones where they may lie. A group is read before it is written, and a
+/// page that is read first is entered twice, the second time with all other processors interrupted.
+fn enter_pages<T: Copy + Default>(zeros: &mut [T], may_be_large: bool) {
     let (start, bytes) = (zeros.as_ptr().addr(), size_of_val(zeros));
     let mut at = 0;
     while at < bytes {
-        let zero = &mut zeros[at / size_of::<T>()];
-        // SAFETY: it is a place of its own, which needs no drop, and it is what was there. Volatile, so that it is done
-        // although nothing changes, and without a look at it.
-        unsafe { std::ptr::write_volatile(zero, T::default()) };
-        let is_large = (start + at).is_multiple_of(LARGE_PAGE) && bytes - at >= LARGE_PAGE;
+        // What is written is not known to the compiler, so it does write it; what is there is not looked at.
+        zeros[at / size_of::<T>()] = black_box(T::default());
+        let is_large =
+            may_be_large && (start + at).is_multiple_of(LARGE_PAGE) && bytes - at >= LARGE_PAGE;
         at += if is_large { LARGE_PAGE } else { SMALL_PAGE - (start + at) % SMALL_PAGE };
     }
 }
@@ -54,3 +56,18 @@ fn prefer_large_pages<T>(memory: &[T]) {
 
 #[cfg(not(target_os = "linux"))]
 fn prefer_large_pages<T>(_: &[T]) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_any_size_is_zeros() {
+        for bytes in [0, 8, SMALL_PAGE, SMALL_PAGE + 8, LARGE - 8, LARGE, LARGE + LARGE_PAGE + 24] {
+            let words: Vec<u64> = zeros(bytes / 8);
+            assert!(words.len() == bytes / 8 && words.iter().all(|word| *word == 0));
+            let cells: Vec<[u64; 4]> = zeros(bytes / 32);
+            assert!(cells.len() == bytes / 32 && cells.iter().all(|cell| *cell == [0; 4]));
+        }
+    }
+}

@@ -1,14 +1,12 @@
-//! Who takes part: the engine and the yardsticks, over the same rows.
+//! Who takes part: the engine and the yardsticks, over the same rows; the engine over others beside them.
 
-use std::cell::OnceCell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tidemill_core::Result;
 use tidemill_core::source::Source;
-use tidemill_core::{Error, Result};
 use tidemill_files::FileSource;
 use tidemill_memory::MemorySource;
 
@@ -58,8 +56,8 @@ pub const TIDEMILL_OVER: &str = "Tidemill over ";
 
 /// Another workload, over which the engine takes turns with all others.
 pub struct Beside {
-    /// What is different in it, for the report.
-    pub what: String,
+    /// What is different in it, as it was written.
+    pub differences: String,
     /// The workload; its rows are in memory.
     pub workload: Workload,
 }
@@ -109,28 +107,21 @@ pub fn contenders(
     Ok(all)
 }
 
-/// The engine over another workload, which has these rows if it has the same ones. Its results are those of its first
-/// run each time.
+/// The engine over another workload, which has these rows if it has the same ones.
 fn over(beside: &Beside, workload: &Workload, rows: Vec<RecordBatch>) -> Result<Vec<Contender>> {
-    let other = beside.workload.clone();
-    engine::aggregate(&other)?;
-    let [theirs, ours] = [&other, workload].map(|of| (of.keys, of.skew));
+    engine::aggregate(&beside.workload)?;
+    let other = Arc::new(beside.workload.clone());
+    let [theirs, ours] = [other.as_ref(), workload].map(|of| (of.keys, of.skew));
     let rows = if theirs == ours { rows } else { input::rows(&other) };
-    let (other, name) = (Arc::new(other), format!("{TIDEMILL_OVER}{}", beside.what));
-    let first = Rc::new(OnceCell::new());
     let on = |threads: &usize| {
-        let (other, first) = (other.clone(), first.clone());
         let source = MemorySource::new(input::schema(&other), input::deal(&rows, *threads));
-        let threads = *threads;
-        Contender::new(name.clone(), threads, move || {
-            let (checksum, summary) = engine::run(&other, source.clone(), threads, None, 1)?;
-            if !checksum.agrees_with(first.get_or_init(|| checksum)) {
-                return Err(Error::internal("a run has other results than the first"));
-            }
-            Ok(Outcome { emit_delay: Some(summary.emit_delay), ..Outcome::default() })
-        })
+        let passes = passes(&other, *threads, &|| source.clone())?;
+        let (name, threads, other) =
+            (format!("{TIDEMILL_OVER}{}", beside.differences), *threads, other.clone());
+        let run = move || engine_run(&other, source.clone(), threads, None, passes);
+        Ok(Contender::new(name, threads, run).over(&beside.differences))
     };
-    Ok(other.parallelism.iter().map(on).collect())
+    workload.parallelism.iter().map(on).collect()
 }
 
 /// The engine and yardsticks over rows that a server keeps, in a split for each thread.
@@ -164,34 +155,18 @@ fn source(files: &Files, format: RowSource, schema: &SchemaRef) -> impl Source +
     }
 }
 
-/// The engine, without checkpoints and, where there is a folder for them, with. Both then go over the rows so
-/// often that several checkpoints fall into a run.
+/// The engine, without checkpoints and, where there is a folder for them, with.
 fn engines<S: Source + 'static>(
     workload: &Arc<Workload>,
     threads: usize,
     source: impl Fn() -> S + 'static,
 ) -> Result<Vec<Contender>> {
-    let passes = match &workload.checkpoints {
-        Some(_) => {
-            // The first warms up.
-            let mut start = Instant::now();
-            engine::run(workload, source(), threads, None, 1)?;
-            if start.elapsed() < CHECKPOINTED_RUN {
-                start = Instant::now();
-                engine::run(workload, source(), threads, None, 1)?;
-            }
-            CHECKPOINTED_RUN.div_duration_f64(start.elapsed()).ceil() as u32
-        }
-        None => 1,
-    };
+    let passes = passes(workload, threads, &source)?;
     let source = Arc::new(source);
     let engine = |name, folder: Option<String>| {
         let (source, workload) = (source.clone(), workload.clone());
         Contender::new(name, threads, move || {
-            let folder = folder.as_deref();
-            let (checksum, summary) = engine::run(&workload, source(), threads, folder, passes)?;
-            let (emit_delay, passes) = (Some(summary.emit_delay), Some(passes));
-            Ok(Outcome { emit_delay, passes, ..Outcome::of(checksum) })
+            engine_run(&workload, source(), threads, folder.as_deref(), passes)
         })
     };
     let mut all = vec![engine(TIDEMILL, None)];
@@ -199,6 +174,38 @@ fn engines<S: Source + 'static>(
         all.push(engine(CHECKPOINTED, workload.checkpoints.clone()));
     }
     Ok(all)
+}
+
+/// How often the engine goes over the rows in a run: once; where checkpoints are measured, so often that several fall
+/// into it.
+fn passes<S: Source + 'static>(
+    workload: &Workload,
+    threads: usize,
+    source: &impl Fn() -> S,
+) -> Result<u32> {
+    if workload.checkpoints.is_none() {
+        return Ok(1);
+    }
+    // The first warms up.
+    let mut start = Instant::now();
+    engine::run(workload, source(), threads, None, 1)?;
+    if start.elapsed() < CHECKPOINTED_RUN {
+        start = Instant::now();
+        engine::run(workload, source(), threads, None, 1)?;
+    }
+    Ok(CHECKPOINTED_RUN.div_duration_f64(start.elapsed()).ceil() as u32)
+}
+
+fn engine_run(
+    workload: &Workload,
+    source: impl Source + 'static,
+    threads: usize,
+    checkpoints: Option<&str>,
+    passes: u32,
+) -> Result<Outcome> {
+    let (checksum, summary) = engine::run(workload, source, threads, checkpoints, passes)?;
+    let (emit_delay, passes) = (Some(summary.emit_delay), Some(passes));
+    Ok(Outcome { emit_delay, passes, ..Outcome::of(checksum) })
 }
 
 /// What a yardstick does with the rows of each split.
@@ -399,7 +406,7 @@ mod tests {
             Workload { query: Query::Tumbling { size_us: SECOND / 5 }, ..workload.clone() },
             Workload { keys: 3, ..workload.clone() },
         ] {
-            let beside = Beside { what: "other".to_owned(), workload: other };
+            let beside = Beside { differences: "other".to_owned(), workload: other };
             let all = contenders(&workload, Some(&beside), &Servers::default()).unwrap();
             let measured = measure(&all, 0, 2, |_| {}).unwrap();
             let of_other = measured.iter().filter(|m| m.name == "Tidemill over other");

@@ -1,7 +1,8 @@
 //! Rounds in which contenders take turns, so that what else the machine does befalls all of them.
 //!
-//! Invariant: every run's results agree with those of the first.
+//! Invariant: every run's results agree with those of the first over the same workload.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tidemill_core::{Error, Result};
@@ -10,12 +11,14 @@ use tidemill_runtime::EmitDelay;
 use super::checksum::Checksum;
 use super::process;
 
-/// Someone who does the same work as the others.
+/// Someone who does the same work as the others, or other work beside them.
 pub struct Contender {
     /// What it is. Names of the engine begin with `Tidemill`.
     pub name: String,
     /// On how many threads it runs.
     pub threads: usize,
+    /// How its work differs from that of most.
+    differences: String,
     run: Box<dyn Fn() -> Result<Outcome>>,
 }
 
@@ -26,7 +29,13 @@ impl Contender {
         threads: usize,
         run: impl Fn() -> Result<Outcome> + 'static,
     ) -> Self {
-        Self { name: name.into(), threads, run: Box::new(run) }
+        Self { name: name.into(), threads, differences: String::new(), run: Box::new(run) }
+    }
+
+    /// The same contender, whose results are compared with those of others with the same `differences` alone.
+    #[must_use]
+    pub fn over(self, differences: impl Into<String>) -> Self {
+        Self { differences: differences.into(), ..self }
     }
 
     /// Does the work once.
@@ -127,7 +136,7 @@ pub fn measure(
         .iter()
         .map(|c| Measured { name: c.name.clone(), threads: c.threads, samples: Vec::new() })
         .collect();
-    let mut expected = Outcome::default();
+    let mut expected: HashMap<&str, Outcome> = HashMap::new();
     for round in 0..warm_up + runs {
         each_round(round);
         for turn in 0..contenders.len() {
@@ -135,6 +144,7 @@ pub fn measure(
             let index = (turn + round) % contenders.len();
             let contender = &contenders[index];
             let sample = sample(contender)?;
+            let expected = expected.entry(&contender.differences).or_default();
             expected.take_in(&sample.outcome).map_err(|what| disagreement(contender, &what))?;
             if round >= warm_up {
                 measured[index].samples.push(sample);
@@ -196,6 +206,14 @@ mod tests {
         let contenders = [contender(1, &runs), contender(2, &runs)];
         let error = measure(&contenders, 0, 1, |_| {}).err().unwrap();
         assert!(error.to_string().contains("gives other results"), "{error}");
+    }
+
+    #[test]
+    fn results_of_other_work_are_compared_among_themselves() {
+        let runs = Rc::default();
+        let over = |results| contender(results, &runs).over("keys=3");
+        assert!(measure(&[contender(1, &runs), over(2), over(2)], 0, 2, |_| {}).is_ok());
+        assert!(measure(&[contender(1, &runs), over(2), over(1)], 0, 1, |_| {}).is_err());
     }
 
     #[test]

@@ -338,6 +338,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn another_workload_is_compared_with_the_engine_alone() {
+        let names = ["hand-written loop", "Tidemill", "Tidemill over keys=3"];
+        let ratios = ratios(&names.map(|name| figures(name, 1, &[100])));
+        let of: Vec<_> = ratios.iter().map(|ratio| [ratio.of.as_str(), &ratio.to]).collect();
+        assert_eq!(of, [[names[1], names[0]], [names[2], names[1]]]);
+    }
+
+    #[test]
     fn a_report_is_read_back_as_it_was_written() {
         let json = serde_json::to_string(&report(&[("Tidemill", 1, &[0.125, 0.5])])).unwrap();
         let again = serde_json::to_string(&Report::parse(&json).unwrap()).unwrap();

@@ -169,6 +169,10 @@ impl BenchArgs {
     }
 
     fn contenders(&self, workload: Option<&Workload>) -> Result<Vec<Contender>, Failure> {
+        if workload.is_none() && self.beside.is_some() {
+            let message = "--beside is for windows over rows that are made for them: tumbling, hopping, session";
+            return Err(Error::configuration(message).into());
+        }
         match &self.what {
             What::JobFile(path) => return self.job_file(path),
             What::Nexmark(query) => return Ok(self.nexmark(*query).contenders()?),

@@ -151,8 +151,8 @@ impl CellTable {
         self.tell(total, expected);
     }
 
-    /// Takes rows of two tables, those that are set of the `first`, where they are only counted and keys have a place in
-    /// both: what it takes to divide them is more than to count them. Returns how many, up to the first that was not taken.
+    /// Counts rows of two tables, those that are set in the `first`, where keys have a place in both: to tell them apart
+    /// first takes longer than to count them. Returns how many, up to the first that was not counted.
     pub fn count_both(
         tables: [&mut Self; 2],
         rows: &Evaluated,
@@ -160,20 +160,23 @@ impl CellTable {
         expected: &Expected,
     ) -> usize {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
-        if !tables[0].plan().inputs.is_empty() {
-            return 0;
+        let firsts = first.count_set_bits();
+        let [one, other] = tables;
+        let own = |is_first: bool| (0..keys.len()).find(|row| first.value(*row) == is_first);
+        for (table, is_first, rows) in
+            [(&mut *one, true, firsts), (&mut *other, false, keys.len() - firsts)]
+        {
+            if table.cells.counts.is_empty()
+                && !own(is_first).is_some_and(|row| table.begin_as(expected, keys[row], rows))
+            {
+                return 0;
+            }
         }
-        let tables = tables.map(|table| {
-            if table.cells.counts.is_empty() {
-                table.begin(keys[0], keys.len(), expected);
+        match (&one.index, &other.index) {
+            (Index::Dense { first: low }, Index::Dense { first: others }) => {
+                let counts = (*low, one.cells.counts.as_mut_slice());
+                count_both([counts, (*others, &mut other.cells.counts)], keys, first)
             }
-            match table.index {
-                Index::Dense { first } => Some((first, table.cells.counts.as_mut_slice())),
-                Index::Owned(_) | Index::Sparse(_) => None,
-            }
-        });
-        match tables {
-            [Some(one), Some(other)] => count_both([one, other], keys, first),
             _ => 0,
         }
     }
@@ -220,23 +223,26 @@ impl CellTable {
         keys.len()
     }
 
-    /// Positions for the first batch, of so many rows: where the table before had them, if there is
-    /// reason to think that they will be filled.
+    /// Positions for the first batch, of so many rows.
     fn begin(&mut self, key: i64, rows: usize, expected: &Expected) {
+        if !self.begin_as(expected, key, rows) {
+            self.index = Index::Dense { first: key };
+            self.cells.resize(1);
+        }
+    }
+
+    /// Positions where the table before had them, if there is reason to think that they will be filled.
+    fn begin_as(&mut self, expected: &Expected, key: i64, rows: usize) -> bool {
         let likely = |range: &KeyRange| {
             (key.wrapping_sub(range.first) as usize) < range.len
                 && range.len <= (AHEAD * rows).max(SPREAD * range.rows)
         };
-        match expected.range.filter(likely) {
-            Some(range) => {
-                self.index = Index::Dense { first: range.first };
-                self.cells.resize(range.len);
-            }
-            None => {
-                self.index = Index::Dense { first: key };
-                self.cells.resize(1);
-            }
+        let range = expected.range.filter(likely);
+        if let Some(range) = range {
+            self.index = Index::Dense { first: range.first };
+            self.cells.resize(range.len);
         }
+        range.is_some()
     }
 
     /// Gives a key a position: beside the others while they lie close together.

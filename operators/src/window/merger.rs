@@ -22,6 +22,9 @@ use super::windows::{Windows, by_slice, fragment};
 /// A fragment holds about so many bytes at most.
 const FRAGMENT_BYTES: usize = 64 << 20;
 
+/// Or so many groups.
+const FRAGMENT_GROUPS: usize = 1 << 18;
+
 /// Tumbling, hopping and cumulating windows: the operator behind the exchange.
 pub(super) struct Merger {
     plan: Arc<Plan>,
@@ -107,7 +110,7 @@ impl Increment {
 fn together(shares: &[Share]) -> Vec<Partial> {
     let all = || SideBySide::of(shares.iter().map(|share| (share.table(), share.part())));
     match shares {
-        [_, _, ..] if let Some(all) = all() => vec![all.partial()],
+        [_, _, ..] if let Some(all) = all() => all.partials(FRAGMENT_GROUPS).collect(),
         _ => shares.iter().map(Share::partial).collect(),
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Placed {
     pub slices: Slices,
     /// See [`Plan::counted`].
     counted: Arc<[bool]>,
+    /// Whether nothing is asked of rows but how many there are of each key.
+    only_counted: bool,
 }
 
 /// The slices of rows.
@@ -67,8 +69,8 @@ pub(super) trait SliceTables {
     /// Takes rows of one slice.
     fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()>;
 
-    /// Takes rows of two, those that are set of the `first`, where they are only counted and both tables have a place
-    /// for their keys. Returns how many, up to the first that was not taken.
+    /// Counts rows of two, those that are set in the `first`, where both tables have a place for their keys. Returns how
+    /// many, up to the first that was not counted.
     fn count_both(
         &mut self,
         slices: [Slice; 2],
@@ -99,9 +101,10 @@ pub(super) fn place(
 ) -> Result<Placed> {
     let (batch, rows) = plan.evaluate(batch, out)?;
     let counted = plan.counted.clone();
+    let only_counted = plan.cells.as_ref().is_some_and(|cells| cells.inputs.is_empty());
     if let Some(slices) = few_slices(plan, window, watermark, &batch) {
         out.account(Fate::Counted, rows.rows);
-        return Ok(Placed { rows, slices, counted });
+        return Ok(Placed { rows, slices, counted, only_counted });
     }
     let (rows, slices) = judge(plan, watermark, &batch, rows, out, |time, floor| {
         match window.slice_end(time).map(|end| window.slice(end, floor)) {
@@ -110,7 +113,7 @@ pub(super) fn place(
             None => Verdict::Rejected(out_of_range(time)),
         }
     })?;
-    Ok(Placed { rows, slices: Slices::Each(slices), counted })
+    Ok(Placed { rows, slices: Slices::Each(slices), counted, only_counted })
 }
 
 /// Why a time at the ends of time is refused.
@@ -250,7 +253,10 @@ impl Placed {
         let [(first, rows), (last, _)] = parts.as_slice() else {
             return self.go_one_by_one(tables);
         };
-        let taken = tables.count_both([*first, *last], &self.rows, rows.values())?;
+        let taken = match self.only_counted {
+            true => tables.count_both([*first, *last], &self.rows, rows.values())?,
+            false => 0,
+        };
         let left = self.rows.rows - taken;
         if left > 0 {
             let (all, rows) = (self.rows.slice(taken, left), rows.slice(taken, left));

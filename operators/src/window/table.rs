@@ -118,7 +118,7 @@ impl Table {
         }
     }
 
-    /// Takes rows of two slices into their tables, those that are set of the `first`; see [`CellTable::count_both`].
+    /// Counts rows of two slices in their tables, those that are set in the `first`; see [`CellTable::count_both`].
     pub fn count_both(
         tables: [&mut Self; 2],
         rows: &Evaluated,
@@ -134,11 +134,13 @@ impl Table {
         }
         let expected = &mut handover.expected;
         let taken = CellTable::count_both([&mut *cells, &mut *others], rows, first, expected);
-        let firsts = first.slice(0, taken).count_set_bits();
-        one.rows += firsts;
-        other.rows += taken - firsts;
-        cells.tell(one.rows, expected);
-        others.tell(other.rows, expected);
+        if taken > 0 {
+            let firsts = first.slice(0, taken).count_set_bits();
+            one.rows += firsts;
+            other.rows += taken - firsts;
+            cells.tell(one.rows, expected);
+            others.tell(other.rows, expected);
+        }
         taken
     }
 

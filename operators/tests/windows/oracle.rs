@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::scenario::{Keys, Kind, Row, Scenario};
+use crate::scenario::{Keys, Kind, Row, Scenario, Values};
 
 /// What a job must come to.
 #[derive(Debug, PartialEq, Eq, Default)]
@@ -105,13 +105,23 @@ fn line(scenario: &Scenario, (start, end, key): &(i64, i64, Key), rows: &[Row]) 
     let values: Vec<i64> = rows.iter().filter_map(|row| row.value).collect();
     let sum = (!values.is_empty()).then(|| values.iter().sum());
     let (least, greatest) = (values.iter().min().copied(), values.iter().max().copied());
-    let aggregates = if scenario.doubles {
-        let as_double = |value: Option<i64>| double(value.map(|value| value as f64));
-        let mean = sum.map(|sum: i64| sum as f64 / values.len() as f64);
-        [as_double(sum), as_double(least), as_double(greatest), double(mean)]
-    } else {
-        let positive = values.iter().filter(|value| **value > 0).count();
-        [text(sum), text(least), text(greatest), positive.to_string()]
-    };
-    format!("{start}|{end}|{}|{keys}{}|{}", end - 1000, rows.len(), aggregates.join("|"))
+    let mut aggregates = vec![rows.len().to_string()];
+    match scenario.values {
+        Values::Integers => {
+            let positive = values.iter().filter(|value| **value > 0).count();
+            aggregates.extend([text(sum), text(least), text(greatest), positive.to_string()]);
+        }
+        Values::Doubles => {
+            let as_double = |value: Option<i64>| double(value.map(|value| value as f64));
+            let mean = sum.map(|sum: i64| sum as f64 / values.len() as f64);
+            aggregates.extend([
+                as_double(sum),
+                as_double(least),
+                as_double(greatest),
+                double(mean),
+            ]);
+        }
+        Values::None => {}
+    }
+    format!("{start}|{end}|{}|{keys}{}", end - 1000, aggregates.join("|"))
 }

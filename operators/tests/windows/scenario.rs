@@ -36,6 +36,14 @@ pub enum Keys {
     Dictionary,
 }
 
+/// What is aggregated next to `count(*)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    Integers,
+    Doubles,
+    None,
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub time: Option<i64>,
@@ -52,8 +60,7 @@ pub struct Scenario {
     pub step: i64,
     pub offset: i64,
     pub keys: Keys,
-    /// Values are aggregated as doubles.
-    pub doubles: bool,
+    pub values: Values,
     pub splits: Vec<Vec<Row>>,
     pub bound: i64,
 }
@@ -79,7 +86,7 @@ impl Scenario {
             step,
             offset: if kind == Kind::Session { 0 } else { rng.random_range(-50..50) },
             keys: keys[rng.random_range(0..keys.len())],
-            doubles: rng.random_bool(0.5),
+            values: [Values::Integers, Values::Doubles, Values::None][rng.random_range(0..3)],
             splits: Vec::new(),
             bound: rng.random_range(0..3 * step + 5),
         };
@@ -95,7 +102,10 @@ impl Scenario {
         let disorder = self.bound + self.size.min(30) + 2;
         let mut newest: Option<i64> = None;
         let keys = rng.random_range(1..6);
-        let key = |rng: &mut ChaCha8Rng| (!rng.random_bool(0.1)).then(|| rng.random_range(0..keys));
+        // Where there are no nulls, rows may be counted in two slices at once.
+        let nulls = if self.values == Values::None { 0.0 } else { 0.1 };
+        let key =
+            |rng: &mut ChaCha8Rng| (!rng.random_bool(nulls)).then(|| rng.random_range(0..keys));
         let mut sequence = Vec::with_capacity(rows);
         for _ in 0..rows {
             now += rng.random_range(0..=self.step);
@@ -130,11 +140,11 @@ impl Scenario {
     }
 
     /// `count(*)`, `sum(v)`, `min(v)`, `max(v)` and `count(v) FILTER (WHERE v > 0)` by key; of doubles
-    /// `avg(v)` in place of the last.
+    /// `avg(v)` in place of the last; without values `count(*)` alone.
     pub fn aggregate(&self) -> WindowAggregate {
         let input = schema(self.keys);
         let mut value = column(&input, "v");
-        if self.doubles {
+        if self.values == Values::Doubles {
             value = cast(value, &input, DataType::Float64).unwrap();
         }
         let positive: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(
@@ -152,8 +162,10 @@ impl Scenario {
                 ..call(count::count_udaf(), vec![value.clone()], "positive")
             },
         ];
-        if self.doubles {
-            aggregates[4] = call(average::avg_udaf(), vec![value], "mean");
+        match self.values {
+            Values::Integers => {}
+            Values::Doubles => aggregates[4] = call(average::avg_udaf(), vec![value], "mean"),
+            Values::None => aggregates.truncate(1),
         }
         let names: &[&str] = match self.keys {
             Keys::None => &[],

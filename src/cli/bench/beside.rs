@@ -53,7 +53,7 @@ impl Differences {
             let message = "--beside is for rows in memory: leave out --source";
             return Err(Error::configuration(message));
         }
-        let mut other = Workload { checkpoints: None, ..workload.clone() };
+        let mut other = workload.clone();
         for difference in &self.all {
             match (difference, &mut other.query) {
                 (Difference::Keys(keys), _) => other.keys = *keys as u64,
@@ -74,7 +74,7 @@ impl Differences {
                 }
             }
         }
-        Ok(Beside { what: self.text.clone(), workload: other })
+        Ok(Beside { differences: self.text.clone(), workload: other })
     }
 }
 
@@ -86,15 +86,13 @@ mod tests {
     fn another_workload_differs_in_what_is_said_and_in_nothing_else() {
         let workload = Workload {
             query: Query::Hopping { size_us: 3_600_000_000, slide_us: 1_000_000 },
-            checkpoints: Some("folder".to_owned()),
             ..Workload::default()
         };
         let beside = |text: &str| differences(text).unwrap().from(&workload).unwrap().workload;
         let query = Query::Hopping { size_us: 10_000_000, slide_us: 2_000_000 };
-        let plain = Workload { checkpoints: None, ..workload.clone() };
-        assert_eq!(beside("size=10s,slide=2s"), Workload { query, ..plain.clone() });
+        assert_eq!(beside("size=10s,slide=2s"), Workload { query, ..workload.clone() });
         let skew = Skew::Zipf { exponent: 1.1 };
-        assert_eq!(beside("keys=3,skew=zipf:1.1"), Workload { keys: 3, skew, ..plain });
+        assert_eq!(beside("keys=3,skew=zipf:1.1"), Workload { keys: 3, skew, ..workload.clone() });
     }
 
     #[test]

@@ -26,9 +26,9 @@ const LANES: usize = 8;
 pub(super) fn compress(column: &ArrayRef, kept: &BooleanBuffer, count: usize) -> Option<ArrayRef> {
     let values = words(column)?;
     let mut all = Vec::with_capacity(count + LANES);
-    copy::<false>(values, kept, [all.spare_capacity_mut(), &mut []]);
-    // SAFETY: as many are kept, and all of them were written.
-    unsafe { all.set_len(count) };
+    let [len, _] = copy::<false>(values, kept, [all.spare_capacity_mut(), &mut []]);
+    // SAFETY: so many were written.
+    unsafe { all.set_len(len) };
     Some(array(column.data_type(), all))
 }
 
@@ -42,10 +42,11 @@ pub(super) fn divide(
     let counts = [count, values.len() - count];
     let mut both = counts.map(|count| Vec::with_capacity(count + LANES));
     let [all, others] = &mut both;
-    copy::<true>(values, kept, [all.spare_capacity_mut(), others.spare_capacity_mut()]);
-    for (values, count) in both.iter_mut().zip(counts) {
-        // SAFETY: as many are on this side, and all of them were written.
-        unsafe { values.set_len(count) };
+    let into = [all.spare_capacity_mut(), others.spare_capacity_mut()];
+    let lens = copy::<true>(values, kept, into);
+    for (values, len) in both.iter_mut().zip(lens) {
+        // SAFETY: so many were written on this side.
+        unsafe { values.set_len(len) };
     }
     Some(both.map(|values| array(column.data_type(), values)))
 }
@@ -82,18 +83,19 @@ fn array(of: &DataType, values: Vec<u64>) -> ArrayRef {
 }
 
 /// Copies the values that are kept to the first place, and of `BOTH` the others to the second. In each there is room
-/// for [`LANES`] more, of which some are written.
+/// for [`LANES`] more, of which some are written. Returns how many there are of each, all of which were written where
+/// they were asked for.
 fn copy<const BOTH: bool>(
     values: &[u64],
     kept: &BooleanBuffer,
     into: [&mut [MaybeUninit<u64>]; 2],
-) {
+) -> [usize; 2] {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("popcnt") {
         // SAFETY: the processor has been asked for what the function needs.
         return unsafe { wide::<BOTH>(values, kept, into) };
     }
-    narrow::<BOTH>(values, kept, into);
+    narrow::<BOTH>(values, kept, into)
 }
 
 /// Eight at a time.
@@ -103,7 +105,7 @@ fn wide<const BOTH: bool>(
     values: &[u64],
     kept: &BooleanBuffer,
     [all, others]: [&mut [MaybeUninit<u64>]; 2],
-) {
+) -> [usize; 2] {
     use std::arch::x86_64::{
         __m512i, _mm512_loadu_epi64, _mm512_maskz_compress_epi64, _mm512_storeu_epi64,
     };
@@ -135,18 +137,20 @@ fn wide<const BOTH: bool>(
         len = one_by_one::<BOTH>(rest, word, [all, others], [row, len]);
         row += rest.len();
     }
+    [len, row - len]
 }
 
 fn narrow<const BOTH: bool>(
     values: &[u64],
     kept: &BooleanBuffer,
     [all, others]: [&mut [MaybeUninit<u64>]; 2],
-) {
+) -> [usize; 2] {
     let (mut row, mut len) = (0, 0);
     for (values, word) in values.chunks(WORD).zip(kept.bit_chunks().iter_padded()) {
         len = one_by_one::<BOTH>(values, word, [all, others], [row, len]);
         row += values.len();
     }
+    [len, row - len]
 }
 
 /// Goes on behind so many rows, of which so many are kept. Each value is written, and stays where it is kept: there is
@@ -180,14 +184,15 @@ mod tests {
         for len in [0, 7, 64, 65, 1000] {
             let kept = BooleanBuffer::collect_bool(len, |row| row * row % 5 < 2);
             let values = UInt64Array::from_iter_values((0..len as u64).map(|n| n * 3));
-            let mut both = [(); 2].map(|()| vec![MaybeUninit::uninit(); len + LANES]);
-            let [all, others] = &mut both;
-            narrow::<true>(values.values(), &kept, [all, others]);
-            for (found, kept) in both.iter().zip([kept.clone(), !&kept]) {
-                // SAFETY: as many were written.
-                let found =
-                    found[..kept.count_set_bits()].iter().map(|x| unsafe { x.assume_init() });
-                let expected = filter(&values, &BooleanArray::new(kept, None)).unwrap();
+            let place = || vec![MaybeUninit::uninit(); len + LANES];
+            let (mut alone, mut all, mut others) = (place(), place(), place());
+            let [first, _] = narrow::<false>(values.values(), &kept, [&mut alone, &mut []]);
+            let lens = narrow::<true>(values.values(), &kept, [&mut all, &mut others]);
+            let sides = [(alone, first, &kept), (all, lens[0], &kept), (others, lens[1], &!&kept)];
+            for (found, len, kept) in sides {
+                // SAFETY: so many were written.
+                let found = found[..len].iter().map(|x| unsafe { x.assume_init() });
+                let expected = filter(&values, &BooleanArray::new(kept.clone(), None)).unwrap();
                 assert_eq!(&UInt64Array::from_iter_values(found) as &dyn Array, &*expected);
             }
         }

@@ -38,7 +38,38 @@ pub(super) fn count_dense(first: i64, counts: &mut [i64], keys: &[i64]) -> usize
     taken
 }
 
-/// The same, each in the first or the other table, which begin with these keys.
+/// The same, and adds their values.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn add_dense(
+    first: i64,
+    cells: &mut Cells,
+    counts: &mut [i64],
+    keys: &[i64],
+    values: &[f64],
+) -> usize {
+    let mut taken = 0;
+    let (all, all_values) = (keys, values);
+    for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
+        prefetch_all(all, taken + 2 * RUN, RUN);
+        prefetch_all(all_values, taken + 2 * RUN, RUN);
+        let position = |key: i64| key.wrapping_sub(first) as usize;
+        let count = counts.get_mut(position(keys[0]));
+        if let Some(count) = count.filter(|_| are_alike(keys)) {
+            cells.add_run(count, position(keys[0]), keys[0], values);
+            taken += keys.len();
+            continue;
+        }
+        let positions = keys.iter().map(|key| position(*key));
+        let some = cells.add_counted(counts, positions, |row| keys[row], values);
+        taken += some;
+        if some < keys.len() {
+            break;
+        }
+    }
+    taken
+}
+
+/// Counts rows of two tables, which begin with these keys: those that are set in the `first`, and the others.
 pub(super) fn count_both(
     [(one, counts), (other, others)]: [(i64, &mut [i64]); 2],
     keys: &[i64],
@@ -73,37 +104,6 @@ pub(super) fn count_both(
             word >>= 1;
         }
         taken += part.len();
-    }
-    taken
-}
-
-/// The same, and adds their values.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_dense(
-    first: i64,
-    cells: &mut Cells,
-    counts: &mut [i64],
-    keys: &[i64],
-    values: &[f64],
-) -> usize {
-    let mut taken = 0;
-    let (all, all_values) = (keys, values);
-    for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
-        prefetch_all(all, taken + 2 * RUN, RUN);
-        prefetch_all(all_values, taken + 2 * RUN, RUN);
-        let position = |key: i64| key.wrapping_sub(first) as usize;
-        let count = counts.get_mut(position(keys[0]));
-        if let Some(count) = count.filter(|_| are_alike(keys)) {
-            cells.add_run(count, position(keys[0]), keys[0], values);
-            taken += keys.len();
-            continue;
-        }
-        let positions = keys.iter().map(|key| position(*key));
-        let some = cells.add_counted(counts, positions, |row| keys[row], values);
-        taken += some;
-        if some < keys.len() {
-            break;
-        }
     }
     taken
 }

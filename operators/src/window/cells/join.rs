@@ -100,9 +100,13 @@ impl<'a> SideBySide<'a> {
         outgoing.finish()
     }
 
-    /// All groups with the states of their aggregates.
-    pub fn partial(self) -> Partial {
-        self.stretch(self.keys.clone()).to_partial()
+    /// All groups with the states of their aggregates, in parts of no more than so many.
+    pub fn partials(&self, most: usize) -> impl Iterator<Item = Partial> {
+        let part = move |start: usize| {
+            let keys = self.keys.at(start..self.keys.len().min(start + most));
+            self.stretch(Arc::new(keys)).to_partial()
+        };
+        (0..self.keys.len()).step_by(most).map(part).filter(|part| part.rows > 0)
     }
 
     /// What all have of some of the keys.

@@ -433,10 +433,14 @@ fn an_owners_parts_give_the_same_bits_however_they_are_put_together() {
             if let Some(all) = SideBySide::of(shares()) {
                 side_by_side += 1;
                 assert_eq!(collected(|each| all.results(each)), slow, "owner {owner}");
-                let partial = SideBySide::of(shares()).unwrap().partial();
-                assert_eq!(partial.rows, slow[0].len(), "each group is there once, owner {owner}");
+                let all = SideBySide::of(shares()).unwrap();
+                let parts: Vec<_> = all.partials(1000).collect();
+                let groups: usize = parts.iter().map(|part| part.rows).sum();
+                assert_eq!(groups, slow[0].len(), "each group is there once, owner {owner}");
                 let mut restored = Table::new(&plans[1]).unwrap();
-                restored.merge(&plans[1], &partial, &mut handovers[1]).unwrap();
+                for part in &parts {
+                    restored.merge(&plans[1], part, &mut handovers[1]).unwrap();
+                }
                 let restored = collected(|each| restored.into_results(each));
                 assert_eq!(restored, slow, "owner {owner}");
             }
@@ -592,4 +596,26 @@ fn rows_of_two_slices_that_are_counted_together_give_what_they_give_when_they_ar
         }
     }
     assert!(whole > 100 && parts > 100, "{whole} batches were taken whole, {parts} in part");
+}
+
+#[test]
+fn tables_that_are_counted_in_together_begin_where_the_one_before_lay_if_their_own_keys_do() {
+    let plan = plan(&[("count", 0)]);
+    let rows = |keys: Vec<i64>| {
+        let ones = Arc::new(Int64Array::from(vec![1; keys.len()])) as ArrayRef;
+        let keys = Arc::new(Int64Array::from(keys)) as ArrayRef;
+        Evaluated { rows: keys.len(), keys: vec![keys], values: vec![ones] }
+    };
+    let counted = |keys: Vec<i64>| {
+        let mut handover = Handover::default();
+        let mut before = Table::new(&plan).unwrap();
+        before.update(&plan, &rows((0..1000).collect()), &mut handover).unwrap();
+        let mut tables = [0; 2].map(|_| Table::new(&plan).unwrap());
+        let is_first: BooleanArray = (0..keys.len()).map(|row| Some(row % 2 == 0)).collect();
+        let [one, other] = &mut tables;
+        let taken = Table::count_both([one, other], &rows(keys), is_first.values(), &mut handover);
+        (taken, tables.map(|table| table.rows()))
+    };
+    assert_eq!(counted((0..1000).rev().collect()), (1000, [500, 500]));
+    assert_eq!(counted((0..1000).map(|row| row % 2 * 5000 + row).collect()), (0, [0, 0]));
 }
