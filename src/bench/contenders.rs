@@ -1,5 +1,6 @@
 //! Who takes part: the engine and the yardsticks, over the same rows; the engine over others beside them.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,8 +79,10 @@ pub fn contenders(
     beside: Option<&Beside>,
     servers: &Servers,
 ) -> Result<Vec<Contender>> {
-    // Says what is wrong with the window before anybody runs.
-    engine::aggregate(workload)?;
+    // Says what is wrong with a window before rows are made and anybody runs.
+    for workload in iter::once(workload).chain(beside.map(|beside| &beside.workload)) {
+        engine::aggregate(workload)?;
+    }
     let rows = input::rows(workload);
     let schema = input::schema(workload);
     let mut all = Vec::new();
@@ -109,7 +112,6 @@ pub fn contenders(
 
 /// The engine over another workload, which has these rows if it has the same ones.
 fn over(beside: &Beside, workload: &Workload, rows: Vec<RecordBatch>) -> Result<Vec<Contender>> {
-    engine::aggregate(&beside.workload)?;
     let other = Arc::new(beside.workload.clone());
     let [theirs, ours] = [other.as_ref(), workload].map(|of| (of.keys, of.skew));
     let rows = if theirs == ours { rows } else { input::rows(&other) };
