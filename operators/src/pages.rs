@@ -24,6 +24,16 @@ pub(crate) fn zeros<T: Copy + Default>(len: usize) -> Vec<T> {
     zeros
 }
 
+/// So many zeros instead of what there was, in its memory if that is enough.
+pub(crate) fn renew<T: Copy + Default>(memory: &mut Vec<T>, len: usize) {
+    if memory.capacity() < len {
+        *memory = zeros(len);
+    } else {
+        memory.clear();
+        memory.resize(len, T::default());
+    }
+}
+
 /// Has the system enter each page by a write, large ones where they may lie. A group is read before it is written, and a
 /// page that is read first is entered twice, the second time with all other processors interrupted.
 fn enter_pages<T: Copy + Default>(zeros: &mut [T], may_be_large: bool) {
@@ -68,6 +78,16 @@ mod tests {
             assert!(words.len() == bytes / 8 && words.iter().all(|word| *word == 0));
             let cells: Vec<[u64; 4]> = zeros(bytes / 32);
             assert!(cells.len() == bytes / 32 && cells.iter().all(|cell| *cell == [0; 4]));
+        }
+    }
+
+    #[test]
+    fn used_memory_is_zeros_again() {
+        let mut words = vec![7u64; 100];
+        for len in [10, 100, 30, LARGE, 0, 5] {
+            renew(&mut words, len);
+            assert!(words.len() == len && words.iter().all(|word| *word == 0));
+            words.fill(7);
         }
     }
 }

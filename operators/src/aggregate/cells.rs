@@ -18,7 +18,7 @@ use tidemill_core::prefetch::prefetch;
 
 use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
 use super::extremum::{order, value_at};
-use crate::pages::zeros;
+use crate::pages::{renew, zeros};
 
 mod run;
 
@@ -119,6 +119,13 @@ impl Cells {
         if !self.nulls.is_empty() {
             self.nulls.resize(len, 0);
         }
+    }
+
+    /// So many groups, all of them empty.
+    pub fn empty(&mut self, len: usize) {
+        renew(&mut self.cells, len);
+        self.spills.clear();
+        self.nulls.clear();
     }
 
     /// Memory for no more than `len` groups in all.

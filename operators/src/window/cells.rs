@@ -31,12 +31,14 @@ mod dense;
 mod join;
 mod outgoing;
 mod owned;
+mod spare;
 
 use self::dense::{add_dense, count_both, count_dense};
 pub(super) use self::join::{Part, Parts, SideBySide};
 use self::outgoing::Outgoing;
 pub(super) use self::owned::ByOwner;
 use self::owned::OwnedKeys;
+use self::spare::Spare;
 
 /// Positions for a group, at most, where keys do not lie close together.
 const SPREAD: usize = 4;
@@ -48,11 +50,12 @@ const SMALL: usize = 256;
 /// is not known to have filled up.
 const AHEAD: usize = 128;
 
-/// Where keys lay in the tables before: in the next slice's they probably will, too.
+/// Where keys lay in the tables before: in the next slice's they probably will, too. And their memory.
 #[derive(Default)]
 pub(super) struct Expected {
     range: Option<KeyRange>,
     owned: Option<Arc<OwnedKeys>>,
+    spare: Spare,
 }
 
 /// Where a dense table's keys lay.
@@ -70,6 +73,17 @@ pub(super) struct CellTable {
     index: Index,
     /// By position; a group without rows is none.
     cells: CellColumns,
+    /// Where its memory goes in the end.
+    home: Option<Spare>,
+}
+
+impl Drop for CellTable {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            let none = CellColumns::new(self.plan().clone());
+            home.give(std::mem::replace(&mut self.cells, none));
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -109,7 +123,7 @@ impl Sparse {
 
 impl CellTable {
     pub fn new(plan: Arc<CellPlan>) -> Self {
-        Self { index: Index::Dense { first: 0 }, cells: CellColumns::new(plan) }
+        Self { index: Index::Dense { first: 0 }, cells: CellColumns::new(plan), home: None }
     }
 
     pub fn plan(&self) -> &Arc<CellPlan> {
@@ -239,10 +253,16 @@ impl CellTable {
         };
         let range = expected.range.filter(likely);
         if let Some(range) = range {
-            self.index = Index::Dense { first: range.first };
-            self.cells.resize(range.len);
+            self.begin_with(Index::Dense { first: range.first }, range.len, expected);
         }
         range.is_some()
+    }
+
+    /// So many positions without groups, in the memory of a table before.
+    fn begin_with(&mut self, index: Index, len: usize, expected: &Expected) {
+        self.index = index;
+        self.cells = expected.spare.take(self.plan(), len);
+        self.home = Some(expected.spare.clone());
     }
 
     /// Gives a key a position: beside the others while they lie close together.

@@ -15,7 +15,7 @@ use super::plan::{Call, Evaluated};
 use super::results::{ResultColumn, ResultColumns};
 use crate::aggregate::{CellCall, Cells, Group};
 use crate::failed;
-use crate::pages::zeros;
+use crate::pages::{renew, zeros};
 
 /// The aggregates of a window that cells can answer.
 pub(super) struct CellPlan {
@@ -65,15 +65,15 @@ impl CellPlan {
     }
 }
 
-/// Has the counts and cells of groups brought into the cache, where there are too many to stay there:
-/// what is done with one takes so long that the next would not be asked for before.
+/// Has the counts and cells of groups brought into the cache: what is done with one takes so long that the next would not
+/// be asked for before. Where there is no such group, nothing is.
 #[inline(never)]
-fn fetch(cells: &Cells, counts: &[i64], groups: impl Iterator<Item = usize>) {
-    if counts.len() > CACHED {
-        groups.for_each(|group| {
-            prefetch(&counts[group]);
+pub(super) fn fetch(cells: &Cells, counts: &[i64], groups: impl Iterator<Item = usize>) {
+    for group in groups {
+        if let Some(count) = counts.get(group) {
+            prefetch(count);
             cells.prefetch(group);
-        });
+        }
     }
 }
 
@@ -94,6 +94,17 @@ impl CellColumns {
             }
             self.columns.iter_mut().for_each(|cells| cells.resize(len));
         }
+    }
+
+    /// So many groups, all of them empty.
+    pub fn empty(&mut self, len: usize) {
+        renew(&mut self.counts, len);
+        self.columns.iter_mut().for_each(|cells| cells.empty(len));
+    }
+
+    /// For how many groups there is memory.
+    pub fn room(&self) -> usize {
+        self.counts.capacity()
     }
 
     /// Memory for no more than `len` groups in all.
@@ -123,11 +134,16 @@ impl CellColumns {
             let values = rows.values[*input].as_primitive::<Float64Type>();
             let is_first = !is_counted && values.null_count() == 0;
             is_counted |= is_first;
-            let together = if counts.len() > CACHED { TOGETHER } else { groups.len().max(1) };
-            fetch(cells, counts, groups.iter().copied().take(together));
+            let is_far = counts.len() > CACHED;
+            let together = if is_far { TOGETHER } else { groups.len().max(1) };
+            let some = |n: usize| groups.iter().copied().skip(n * together).take(together);
+            if is_far {
+                fetch(cells, counts, some(0));
+            }
             for (n, part) in groups.chunks(together).enumerate() {
-                let next = groups.iter().copied().skip((n + 1) * together).take(together);
-                fetch(cells, counts, next);
+                if is_far {
+                    fetch(cells, counts, some(n + 1));
+                }
                 let values = values.slice(n * together, part.len());
                 let key = |row: usize| part[row] as i64;
                 let part = part.iter().copied();
@@ -244,8 +260,10 @@ impl CellColumns {
             key: i64::from(position),
             rows: self.counts[position as usize],
         };
-        for cells in &self.columns {
-            fetch(cells, &self.counts, positions.clone().map(|position| position as usize));
+        if self.counts.len() > CACHED {
+            for cells in &self.columns {
+                fetch(cells, &self.counts, positions.clone().map(|position| position as usize));
+            }
         }
         positions.map(group).collect()
     }

@@ -8,9 +8,16 @@ use multiversion::multiversion;
 use tidemill_core::prefetch::prefetch_all;
 
 use crate::aggregate::Cells;
+use crate::window::columns::fetch;
 
 /// Rows that are looked at together: they may all have the same key.
 const RUN: usize = 256;
+
+/// More groups than this do not stay in the nearer caches.
+const NEAR: usize = 1 << 15;
+
+/// Rows whose groups are asked for, where they are far away, while those before are added.
+const ASKED: usize = 32;
 
 /// Rows that a word of a mask is about.
 const WORD: usize = u64::BITS as usize;
@@ -49,10 +56,16 @@ pub(super) fn add_dense(
 ) -> usize {
     let mut taken = 0;
     let (all, all_values) = (keys, values);
-    for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
-        prefetch_all(all, taken + 2 * RUN, RUN);
-        prefetch_all(all_values, taken + 2 * RUN, RUN);
-        let position = |key: i64| key.wrapping_sub(first) as usize;
+    let position = |key: i64| key.wrapping_sub(first) as usize;
+    let is_far = counts.len() > NEAR;
+    let run = if is_far { ASKED } else { RUN };
+    for (keys, values) in keys.chunks(run).zip(values.chunks(run)) {
+        prefetch_all(all, taken + 2 * RUN, run);
+        prefetch_all(all_values, taken + 2 * RUN, run);
+        if is_far {
+            let next = all.iter().skip(taken + run).take(run);
+            fetch(cells, counts, next.map(|key| position(*key)));
+        }
         let count = counts.get_mut(position(keys[0]));
         if let Some(count) = count.filter(|_| are_alike(keys)) {
             cells.add_run(count, position(keys[0]), keys[0], values);

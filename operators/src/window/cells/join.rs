@@ -119,7 +119,7 @@ impl<'a> SideBySide<'a> {
             let positions = offsets.iter().map(|offset| *offset as usize);
             cells.take_in(&other.cells, positions.zip(shared), |position| other.key(position));
         }
-        CellTable { index: Index::Owned(keys), cells }
+        CellTable { index: Index::Owned(keys), cells, home: None }
     }
 }
 
@@ -229,8 +229,7 @@ impl CellTable {
                 known.place_of(keys).is_some() && known.len() <= ROOM * keys.len()
             };
             let keys = expected.owned.as_ref().filter(fits).unwrap_or(keys);
-            self.cells.resize(keys.len());
-            self.index = Index::Owned(keys.clone());
+            self.begin_with(Index::Owned(keys.clone()), keys.len(), expected);
         }
         let Index::Owned(own) = &self.index else { return None };
         if let Some(start) = own.place_of(keys) {
