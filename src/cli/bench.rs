@@ -1,21 +1,19 @@
 //! `tidemill bench`: measures the engine beside yardsticks, or a job file by itself.
 
 mod beside;
+mod made;
 mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
+use tidemill_core::Result;
 use tidemill_core::graph::{Graph, NodeKind, SinkNode};
-use tidemill_core::time::micros;
-use tidemill_core::{Error, Result};
 use tidemill_print::Blackhole;
 
-use self::beside::{Differences, differences};
+use self::made::MadeArgs;
 use self::report::ReportArgs;
-use super::job_file::duration;
 use super::{Failure, JobFileArgs, OutputFormat};
 use crate::Job;
 use crate::bench::compare::Work;
@@ -24,8 +22,7 @@ use crate::bench::machine;
 use crate::bench::measure::{Contender, Outcome, measure};
 use crate::bench::nexmark::{self, Nexmark};
 use crate::bench::report::{Figures, Report, SCHEMA, ratios};
-use crate::bench::served::Servers;
-use crate::bench::workload::{KeyType, Query, RowSource, Skew, Workload};
+use crate::bench::workload::Workload;
 
 /// `tidemill bench`.
 #[derive(Debug, Args)]
@@ -39,43 +36,11 @@ pub struct BenchArgs {
     /// Rows, or events, of each run.
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = positive)]
     rows: usize,
-    /// Keys.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = positive)]
-    keys: usize,
-    /// How frequent keys are: equally, or the k-th most frequent in proportion to 1 / k^EXPONENT.
-    #[arg(long, value_name = "uniform|zipf:EXPONENT", default_value = "uniform", value_parser = skew)]
-    skew: Skew,
-    /// What keys are: 64-bit integers, or text of 16 bytes.
-    #[arg(long, default_value = "integer")]
-    key_type: KeyType,
-    /// How far out of order rows come, at most; also the bound of watermarks.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    disorder: Duration,
-    /// Length of tumbling and hopping windows.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    size: Duration,
-    /// From the start of one hopping window to the next; divides the size.
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
-    slide: Duration,
-    /// How long a key has no row when its session ends.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    gap: Duration,
+    #[command(flatten)]
+    made: MadeArgs,
     /// Numbers of threads to measure with, one after the other.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2", value_parser = positive)]
     parallelism: Vec<usize>,
-    /// Where the rows come from; files are written to the temporary folder first, topics and streams are
-    /// filled, and deleted in the end.
-    #[arg(long, default_value = "memory")]
-    source: RowSource,
-    /// Write text to one file, of which each thread reads a piece, not to one for each thread.
-    #[arg(long)]
-    one_file: bool,
-    /// Brokers for --source kafka [default: KAFKA_BROKERS of the environment].
-    #[arg(long, value_name = "HOST:PORT,…")]
-    brokers: Option<String>,
-    /// The server for --source redis [default: REDIS_URL of the environment].
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
     /// Runs that count.
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
     runs: usize,
@@ -85,10 +50,6 @@ pub struct BenchArgs {
     /// Measure with a checkpoint every second, kept in this folder, as well.
     #[arg(long, value_name = "DIR")]
     checkpoints: Option<String>,
-    /// Let Tidemill take turns over another workload, too, which is this one but for its keys, skew, size
-    /// or slide. For rows in memory.
-    #[arg(long, value_name = "keys=N,…", value_parser = differences)]
-    beside: Option<Differences>,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -121,17 +82,6 @@ fn what(text: &str) -> Result<What, String> {
     }
 }
 
-fn skew(text: &str) -> Result<Skew, String> {
-    let exponent = text.strip_prefix("zipf:").and_then(|exponent| exponent.parse().ok());
-    match exponent {
-        _ if text == "uniform" => Ok(Skew::Uniform),
-        Some(exponent) if f64::is_finite(exponent) && exponent > 0.0 => Ok(Skew::Zipf { exponent }),
-        _ => {
-            Err("write `uniform`, or `zipf:` and an exponent above 0, such as zipf:1.1".to_owned())
-        }
-    }
-}
-
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
@@ -147,42 +97,30 @@ impl BenchArgs {
 
     /// The workload; `None` for a job file or a query of Nexmark, which say themselves.
     fn workload(&self) -> Result<Option<Workload>> {
-        let size_us = length("--size", self.size)?;
         let query = match self.what {
-            What::Tumbling => Query::Tumbling { size_us },
-            What::Hopping => Query::Hopping { size_us, slide_us: length("--slide", self.slide)? },
-            What::Session => Query::Session { gap_us: length("--gap", self.gap)? },
-            What::Nexmark(_) | What::JobFile(_) => return Ok(None),
+            What::Tumbling => self.made.tumbling()?,
+            What::Hopping => self.made.hopping()?,
+            What::Session => self.made.session()?,
+            What::Nexmark(_) | What::JobFile(_) => return self.made.refuse().map(|()| None),
         };
         Ok(Some(Workload {
-            query,
             rows: self.rows,
-            keys: self.keys as u64,
-            skew: self.skew,
-            key_type: self.key_type,
-            disorder_us: length("--disorder", self.disorder)?,
-            source: self.source,
-            one_file: self.one_file,
             parallelism: self.parallelism.clone(),
             checkpoints: self.checkpoints.clone(),
+            ..self.made.workload(query)?
         }))
     }
 
     fn contenders(&self, workload: Option<&Workload>) -> Result<Vec<Contender>, Failure> {
-        if workload.is_none() && self.beside.is_some() {
-            let message = "--beside is for windows over rows that are made for them: tumbling, hopping, session";
-            return Err(Error::configuration(message).into());
-        }
         match &self.what {
             What::JobFile(path) => return self.job_file(path),
             What::Nexmark(query) => return Ok(self.nexmark(*query).contenders()?),
             What::Tumbling | What::Hopping | What::Session => {}
         }
         let Some(workload) = workload else { return Ok(Vec::new()) };
-        let beside = self.beside.as_ref().map(|beside| beside.from(workload)).transpose()?;
+        let beside = self.made.beside(workload)?;
         eprintln!("making {} rows", workload.rows);
-        let servers = Servers { brokers: self.brokers.clone(), redis: self.redis.clone() };
-        Ok(contenders(workload, beside.as_ref(), &servers)?)
+        Ok(contenders(workload, beside.as_ref(), &self.made.servers())?)
     }
 
     fn name(&self, workload: Option<&Workload>) -> String {
@@ -224,12 +162,6 @@ impl BenchArgs {
         };
         self.parallelism.iter().map(on).collect()
     }
-}
-
-/// A length of time in microseconds.
-fn length(option: &str, length: Duration) -> Result<i64> {
-    micros(length)
-        .ok_or_else(|| Error::configuration(format!("{option} is longer than time itself")))
 }
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
@@ -286,15 +218,6 @@ fn without_sinks(graph: &mut Graph) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn skew_is_uniform_or_zipf_with_an_exponent() {
-        assert_eq!(skew("uniform"), Ok(Skew::Uniform));
-        assert_eq!(skew("zipf:1.1"), Ok(Skew::Zipf { exponent: 1.1 }));
-        for wrong in ["zipf", "zipf:", "zipf:0", "zipf:-1", "zipf:inf", "zipf:x", ""] {
-            assert!(skew(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn what_is_measured_is_a_query_or_a_job_file() {

@@ -19,19 +19,15 @@ fn bench(what: &str, runs: &str, flags: &[&str]) -> Ended {
 /// The report of one run over windows of a tenth of a second, or sessions of a millisecond, by a
 /// hundred keys.
 fn report(what: &str, flags: &[&str]) -> Value {
-    let small = [
-        "--keys",
-        "100",
-        "--size",
-        "100ms",
-        "--slide",
-        "20ms",
-        "--gap",
-        "1ms",
-        "--disorder",
-        "10ms",
-    ];
-    let flags = [flags, &small, &["-o", "json"]].concat();
+    let windows = match what {
+        "tumbling" => &["--size", "100ms"][..],
+        "hopping" => &["--size", "100ms", "--slide", "20ms"],
+        "session" => &["--gap", "1ms"],
+        _ => &[],
+    };
+    let rows: &[&str] =
+        if windows.is_empty() { &[] } else { &["--keys", "100", "--disorder", "10ms"] };
+    let flags = [flags, rows, windows, &["-o", "json"]].concat();
     parsed(&bench(what, "1", &flags).expect(0))
 }
 
@@ -120,6 +116,25 @@ fn queries_of_nexmark_are_measured_beside_their_generator() {
     }
     let unknown = bench("nexmark:q4", "1", &[]).expect(2);
     assert!(unknown.stderr.contains("write one of q0, q1, q2, q5"), "{}", unknown.stderr);
+}
+
+#[test]
+fn options_that_say_nothing_about_what_is_measured_are_refused() {
+    for (what, option, means) in [
+        ("nexmark:q5", ["--keys", "7"], "--keys is for windows over rows that are made for them"),
+        (
+            "job.sql",
+            ["--source", "csv"],
+            "--source is for windows over rows that are made for them",
+        ),
+        ("nexmark:q5", ["--beside", "keys=7"], "--beside is for windows over rows"),
+        ("tumbling", ["--slide", "1s"], "--slide is for hopping windows: leave it out"),
+        ("hopping", ["--gap", "1s"], "--gap is for sessions: leave it out"),
+        ("session", ["--size", "1s"], "--size is for tumbling and hopping windows: leave it out"),
+    ] {
+        let refused = bench(what, "1", &option).expect(78);
+        assert!(refused.stderr.contains(means), "{what} {option:?}: {}", refused.stderr);
+    }
 }
 
 #[test]

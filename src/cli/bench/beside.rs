@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tidemill_core::{Error, Result};
 
-use super::{length, positive, skew};
+use super::made::{length, skew};
+use super::positive;
 use crate::bench::contenders::Beside;
 use crate::bench::workload::{Query, RowSource, Skew, Workload};
 use crate::cli::job_file::duration;
