@@ -58,6 +58,18 @@ pub(super) struct Expected {
     spare: Spare,
 }
 
+impl Expected {
+    /// Gives back what is kept for the next tables, now and when it comes back.
+    pub fn release(&mut self) {
+        self.spare = Spare::default();
+    }
+
+    /// Bytes that are kept for the next tables.
+    pub fn bytes(&self) -> usize {
+        self.spare.bytes()
+    }
+}
+
 /// Where a dense table's keys lay.
 #[derive(Clone, Copy)]
 struct KeyRange {

@@ -145,6 +145,9 @@ impl Combiner {
                 }
             }
         }
+        if any && self.tables.is_empty() {
+            self.handover.expected.release();
+        }
         if any {
             self.bytes = self.tables.values().map(Table::bytes).sum();
         }
@@ -221,6 +224,6 @@ impl Operator for Combiner {
     }
 
     fn state_bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.handover.expected.bytes()
     }
 }

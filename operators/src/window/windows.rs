@@ -130,6 +130,9 @@ impl Windows {
             if self.next().as_ref().is_some_and(due) {
                 return Ok(Progress::More);
             }
+            if self.next().is_none() {
+                self.work.handover.expected.release();
+            }
             self.measure();
         }
         self.done = self.done.max(watermark);
@@ -189,7 +192,8 @@ impl Windows {
 
     /// Takes the measure of the state.
     pub fn measure(&mut self) {
-        self.bytes = self.slices.bytes() + self.late.values().map(Piece::bytes).sum::<usize>();
+        let late: usize = self.late.values().map(Piece::bytes).sum();
+        self.bytes = self.slices.bytes() + late + self.work.handover.expected.bytes();
     }
 
     /// Bytes in use when they were last measured.

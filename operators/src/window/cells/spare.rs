@@ -30,6 +30,11 @@ impl Spare {
         columns
     }
 
+    /// Bytes that nobody uses.
+    pub fn bytes(&self) -> usize {
+        self.0.lock().iter().map(CellColumns::bytes).sum()
+    }
+
     /// Takes a table's memory.
     pub fn give(&self, columns: CellColumns) {
         let mut all = self.0.lock();
