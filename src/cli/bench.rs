@@ -12,7 +12,7 @@ use tidemill_core::Result;
 use tidemill_core::graph::{Graph, NodeKind, SinkNode};
 use tidemill_print::Blackhole;
 
-use self::made::MadeArgs;
+use self::made::{MadeArgs, refuse};
 use self::report::ReportArgs;
 use super::{Failure, JobFileArgs, OutputFormat};
 use crate::Job;
@@ -33,9 +33,9 @@ pub struct BenchArgs {
     /// keys, windows and sources are for windows over rows only.
     #[arg(value_name = "tumbling|hopping|session|nexmark:QUERY|JOB.sql", value_parser = what)]
     what: What,
-    /// Rows, or events, of each run.
-    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = positive)]
-    rows: usize,
+    /// Rows, or events, of each run [default: 10000000].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    rows: Option<usize>,
     #[command(flatten)]
     made: MadeArgs,
     /// Numbers of threads to measure with, one after the other.
@@ -104,7 +104,7 @@ impl BenchArgs {
             What::Nexmark(_) | What::JobFile(_) => return self.made.refuse().map(|()| None),
         };
         Ok(Some(Workload {
-            rows: self.rows,
+            rows: self.rows(),
             parallelism: self.parallelism.clone(),
             checkpoints: self.checkpoints.clone(),
             ..self.made.workload(query)?
@@ -136,14 +136,22 @@ impl BenchArgs {
     fn nexmark(&self, query: nexmark::Query) -> Nexmark {
         Nexmark {
             query,
-            events: self.rows,
+            events: self.rows(),
             parallelism: self.parallelism.clone(),
             checkpoints: self.checkpoints.clone(),
         }
     }
 
+    fn rows(&self) -> usize {
+        self.rows.unwrap_or(Workload::default().rows)
+    }
+
     /// The job file on each number of threads.
     fn job_file(&self, path: &Path) -> Result<Vec<Contender>, Failure> {
+        refuse(
+            &[("--rows", self.rows.is_some())],
+            "rows that are made; a job file's sources say how many they have",
+        )?;
         let on = |threads: &usize| {
             let file = JobFileArgs {
                 job: path.to_owned(),
@@ -171,7 +179,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let work = Work {
         name: &name,
         workload: workload.as_ref(),
-        rows: (!matches!(args.what, What::JobFile(_))).then_some(args.rows as u64),
+        rows: (!matches!(args.what, What::JobFile(_))).then_some(args.rows() as u64),
         optimized: machine.optimized,
     };
     let others = args.report.prepare(&work)?;

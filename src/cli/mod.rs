@@ -57,7 +57,7 @@ enum Command {
     /// Show how far the group of a job is behind in each partition that it reads.
     Lag(lag::LagArgs),
     /// Measure throughput and emit delay beside yardsticks, with equal results checked.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Send generated events to a topic, a file or standard output.
     Generate(generate::GenerateArgs),
     /// Print a completion script for a shell.

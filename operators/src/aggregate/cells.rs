@@ -124,8 +124,8 @@ impl Cells {
     /// So many groups, all of them empty.
     pub fn empty(&mut self, len: usize) {
         renew(&mut self.cells, len);
-        self.spills.clear();
-        self.nulls.clear();
+        self.spills = HashMap::default();
+        self.nulls = Vec::new();
     }
 
     /// Memory for no more than `len` groups in all.

@@ -38,7 +38,7 @@ pub(super) use self::join::{Part, Parts, SideBySide};
 use self::outgoing::Outgoing;
 pub(super) use self::owned::ByOwner;
 use self::owned::OwnedKeys;
-use self::spare::Spare;
+use self::spare::{Home, Spare};
 
 /// Positions for a group, at most, where keys do not lie close together.
 const SPREAD: usize = 4;
@@ -50,7 +50,7 @@ const SMALL: usize = 256;
 /// is not known to have filled up.
 const AHEAD: usize = 128;
 
-/// Where keys lay in the tables before: in the next slice's they probably will, too. And their memory.
+/// Where keys lay in the tables before, as in the next slice's they probably will, and the memory of one of them.
 #[derive(Default)]
 pub(super) struct Expected {
     range: Option<KeyRange>,
@@ -59,9 +59,9 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// Gives back what is kept for the next tables, now and when it comes back.
+    /// Gives back what is kept for the next tables, now and when it comes.
     pub fn release(&mut self) {
-        self.spare = Spare::default();
+        self.spare.release();
     }
 
     /// Bytes that are kept for the next tables.
@@ -80,13 +80,19 @@ struct KeyRange {
 }
 
 /// Groups of one slice.
-#[derive(Clone)]
 pub(super) struct CellTable {
     index: Index,
     /// By position; a group without rows is none.
     cells: CellColumns,
     /// Where its memory goes in the end.
-    home: Option<Spare>,
+    home: Option<Home>,
+}
+
+impl Clone for CellTable {
+    /// The copy has memory of its own, which nobody waits for.
+    fn clone(&self) -> Self {
+        Self { index: self.index.clone(), cells: self.cells.clone(), home: None }
+    }
 }
 
 impl Drop for CellTable {
@@ -183,7 +189,7 @@ impl CellTable {
         tables: [&mut Self; 2],
         rows: &Evaluated,
         first: &BooleanBuffer,
-        expected: &Expected,
+        expected: &mut Expected,
     ) -> usize {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
         let firsts = first.count_set_bits();
@@ -250,15 +256,16 @@ impl CellTable {
     }
 
     /// Positions for the first batch, of so many rows.
-    fn begin(&mut self, key: i64, rows: usize, expected: &Expected) {
+    fn begin(&mut self, key: i64, rows: usize, expected: &mut Expected) {
         if !self.begin_as(expected, key, rows) {
+            expected.release();
             self.index = Index::Dense { first: key };
             self.cells.resize(1);
         }
     }
 
     /// Positions where the table before had them, if there is reason to think that they will be filled.
-    fn begin_as(&mut self, expected: &Expected, key: i64, rows: usize) -> bool {
+    fn begin_as(&mut self, expected: &mut Expected, key: i64, rows: usize) -> bool {
         let likely = |range: &KeyRange| {
             (key.wrapping_sub(range.first) as usize) < range.len
                 && range.len <= (AHEAD * rows).max(SPREAD * range.rows)
@@ -271,10 +278,9 @@ impl CellTable {
     }
 
     /// So many positions without groups, in the memory of a table before.
-    fn begin_with(&mut self, index: Index, len: usize, expected: &Expected) {
-        self.index = index;
-        self.cells = expected.spare.take(self.plan(), len);
-        self.home = Some(expected.spare.clone());
+    fn begin_with(&mut self, index: Index, len: usize, expected: &mut Expected) {
+        let (cells, home) = expected.spare.take(self.plan(), len);
+        (self.index, self.cells, self.home) = (index, cells, Some(home));
     }
 
     /// Gives a key a position: beside the others while they lie close together.

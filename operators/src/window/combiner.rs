@@ -22,7 +22,7 @@ use super::plan::{BOUNDS, Evaluated, Plan};
 use super::table::{Handover, Leaving, Partial, Table};
 use crate::stateless::stateless;
 
-/// A combiner that holds more bytes than this sends what it has.
+/// A combiner whose groups take more bytes than this sends what it has.
 pub(super) const BYTES_MAX: usize = 128 << 20;
 
 /// How many rows go in between two looks at the memory in use.

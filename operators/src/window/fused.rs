@@ -56,6 +56,7 @@ impl Operator for Fused {
     }
 
     fn barrier(&mut self, barrier: Barrier, _: &mut dyn Output) -> Result<StateChange> {
+        self.windows.let_go();
         if !barrier.checkpointed {
             Ok(StateChange::default())
         } else if barrier.full || !self.context.checkpointed {

@@ -178,6 +178,7 @@ impl Operator for Merger {
     }
 
     fn barrier(&mut self, barrier: Barrier, _: &mut dyn Output) -> Result<StateChange> {
+        self.windows.let_go();
         if !barrier.checkpointed {
             return Ok(StateChange::default());
         }

@@ -82,7 +82,7 @@ pub(super) type Scratch = Vec<usize>;
 #[derive(Default)]
 pub(super) struct Handover {
     groups: Scratch,
-    /// Where keys will probably lie.
+    /// Where keys will probably lie, and memory for them.
     pub expected: Expected,
 }
 

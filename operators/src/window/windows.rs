@@ -131,7 +131,7 @@ impl Windows {
                 return Ok(Progress::More);
             }
             if self.next().is_none() {
-                self.work.handover.expected.release();
+                self.let_go();
             }
             self.measure();
         }
@@ -188,6 +188,14 @@ impl Windows {
         }
         self.measure();
         Ok(fragments)
+    }
+
+    /// Gives back memory that waits for the next slices.
+    pub fn let_go(&mut self) {
+        if self.work.handover.expected.bytes() > 0 {
+            self.work.handover.expected.release();
+            self.measure();
+        }
     }
 
     /// Takes the measure of the state.

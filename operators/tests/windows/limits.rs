@@ -218,6 +218,31 @@ fn the_last_of_all_shards_becomes_results_whether_more_came_before_or_not() {
 }
 
 #[test]
+fn memory_for_the_next_slice_counts_as_state_until_a_barrier() {
+    const KEYS: i64 = 50_000;
+    let aggregate = count_by_number(tumbling(10), DataType::Int64);
+    let mut operator = aggregate.fused(&context(0, 1)).unwrap();
+    let mut out = Collected::default();
+    let mut held = Vec::new();
+    for second in 0..5 {
+        operator.process(0, numbered(10 * second + 1, 0..KEYS), &mut out).unwrap();
+        advance(operator.as_mut(), 10 * second, &mut out).unwrap();
+        held.push(operator.state_bytes());
+    }
+    // The first table began without knowing what would come.
+    let one = held[1];
+    assert!(
+        one > 0 && held[2..].iter().all(|bytes| (one * 3 / 2..one * 5 / 2).contains(bytes)),
+        "{held:?}"
+    );
+    let skipped = Barrier { epoch: 1, full: false, checkpointed: false };
+    drop(operator.barrier(skipped, &mut out).unwrap());
+    assert!(operator.state_bytes() <= one * 5 / 4, "{} of {held:?}", operator.state_bytes());
+    advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
+    assert_eq!((operator.state_bytes(), counts(&out)), (0, vec![1; 5 * KEYS as usize]));
+}
+
+#[test]
 fn windows_ages_apart_fire_at_once_and_nothing_between_them() {
     let second = AlignedWindow::hopping(3_600_000_000, 1_000_000, 0).unwrap();
     let aggregate = count_by_number(WindowSpec::Aligned(second), DataType::Int64);

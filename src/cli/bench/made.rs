@@ -81,7 +81,7 @@ fn length_or(option: &str, given: Option<Duration>, default: Duration) -> Result
 }
 
 /// Refuses the first option that was given.
-fn refuse(options: &[(&str, bool)], means: &str) -> Result<()> {
+pub fn refuse(options: &[(&str, bool)], means: &str) -> Result<()> {
     match options.iter().find(|(_, is_given)| *is_given) {
         None => Ok(()),
         Some((option, _)) => {
@@ -135,9 +135,21 @@ impl MadeArgs {
         refuse(&options, "windows over rows that are made for them (tumbling, hopping, session)")
     }
 
+    /// Refuses options about sources that rows do not come from.
+    fn refuse_of_other(&self, source: RowSource) -> Result<()> {
+        let (is_text, option) = (matches!(source, RowSource::Csv | RowSource::Json), self.one_file);
+        refuse(&[("--one-file", option && !is_text)], "one file of text (--source csv or json)")?;
+        let is_given = self.brokers.is_some() && source != RowSource::Kafka;
+        refuse(&[("--brokers", is_given)], "rows from a topic (--source kafka)")?;
+        let is_given = self.redis.is_some() && source != RowSource::Redis;
+        refuse(&[("--redis", is_given)], "rows from streams (--source redis)")
+    }
+
     /// Rows like these, and this query over them.
     pub fn workload(&self, query: Query) -> Result<Workload> {
         let usual = Workload::default();
+        let source = self.source.unwrap_or(usual.source);
+        self.refuse_of_other(source)?;
         let disorder_us = match self.disorder {
             Some(disorder) => length("--disorder", disorder)?,
             None => usual.disorder_us,
@@ -148,7 +160,7 @@ impl MadeArgs {
             keys: self.keys.map_or(usual.keys, |keys| keys as u64),
             skew: self.skew.unwrap_or(usual.skew),
             key_type: self.key_type.unwrap_or(usual.key_type),
-            source: self.source.unwrap_or(usual.source),
+            source,
             one_file: self.one_file,
             ..usual
         })

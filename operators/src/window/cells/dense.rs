@@ -58,25 +58,32 @@ pub(super) fn add_dense(
     let (all, all_values) = (keys, values);
     let position = |key: i64| key.wrapping_sub(first) as usize;
     let is_far = counts.len() > NEAR;
-    let run = if is_far { ASKED } else { RUN };
-    for (keys, values) in keys.chunks(run).zip(values.chunks(run)) {
-        prefetch_all(all, taken + 2 * RUN, run);
-        prefetch_all(all_values, taken + 2 * RUN, run);
-        if is_far {
-            let next = all.iter().skip(taken + run).take(run);
-            fetch(cells, counts, next.map(|key| position(*key)));
-        }
+    let ask = |cells: &Cells, counts: &[i64], from: usize| {
+        fetch(cells, counts, all.iter().skip(from).take(ASKED).map(|key| position(*key)));
+    };
+    if is_far {
+        ask(cells, counts, 0);
+    }
+    for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
+        prefetch_all(all, taken + 2 * RUN, RUN);
+        prefetch_all(all_values, taken + 2 * RUN, RUN);
         let count = counts.get_mut(position(keys[0]));
         if let Some(count) = count.filter(|_| are_alike(keys)) {
             cells.add_run(count, position(keys[0]), keys[0], values);
             taken += keys.len();
             continue;
         }
-        let positions = keys.iter().map(|key| position(*key));
-        let some = cells.add_counted(counts, positions, |row| keys[row], values);
-        taken += some;
-        if some < keys.len() {
-            break;
+        let part = if is_far { ASKED } else { RUN };
+        for (keys, values) in keys.chunks(part).zip(values.chunks(part)) {
+            if is_far {
+                ask(cells, counts, taken + ASKED);
+            }
+            let positions = keys.iter().map(|key| position(*key));
+            let some = cells.add_counted(counts, positions, |row| keys[row], values);
+            taken += some;
+            if some < keys.len() {
+                return taken;
+            }
         }
     }
     taken

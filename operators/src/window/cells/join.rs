@@ -210,7 +210,7 @@ impl CellTable {
     }
 
     /// How far all positions of another table lie before those of their keys here, where they do.
-    fn offset_of(&mut self, other: &Self, expected: &Expected) -> Option<usize> {
+    fn offset_of(&mut self, other: &Self, expected: &mut Expected) -> Option<usize> {
         match (&self.index, &other.index) {
             (Index::Owned(_), Index::Owned(keys)) => self.places_for(keys, expected),
             (Index::Dense { first: own }, Index::Dense { first: others }) => {
@@ -223,12 +223,12 @@ impl CellTable {
     }
 
     /// The place of the first of one owner's keys, where all of them can follow it.
-    fn places_for(&mut self, keys: &Arc<OwnedKeys>, expected: &Expected) -> Option<usize> {
+    fn places_for(&mut self, keys: &Arc<OwnedKeys>, expected: &mut Expected) -> Option<usize> {
         if self.cells.counts.is_empty() {
             let fits = |known: &&Arc<OwnedKeys>| {
                 known.place_of(keys).is_some() && known.len() <= ROOM * keys.len()
             };
-            let keys = expected.owned.as_ref().filter(fits).unwrap_or(keys);
+            let keys = expected.owned.as_ref().filter(fits).unwrap_or(keys).clone();
             self.begin_with(Index::Owned(keys.clone()), keys.len(), expected);
         }
         let Index::Owned(own) = &self.index else { return None };
@@ -249,7 +249,7 @@ impl CellTable {
     }
 
     /// Takes the groups at these positions of another table, in ascending order.
-    fn take_in_each(&mut self, other: &Self, positions: &[usize], expected: &Expected) {
+    fn take_in_each(&mut self, other: &Self, positions: &[usize], expected: &mut Expected) {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else { return };
         let key = |position: usize| other.key(position);
         if self.cells.counts.is_empty() {

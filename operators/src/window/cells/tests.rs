@@ -257,6 +257,33 @@ fn without_a_count_of_rows_groups_without_values_are_there_and_null() {
     assert_eq!(fast[1].null_count(), 1);
 }
 
+/// More groups than are added to without being asked for, runs of one key among them, and keys that have no place yet.
+#[test]
+fn groups_that_are_far_away_get_the_rows_of_their_keys() {
+    for seed in 0..4 {
+        println!("seed {seed}");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut both = Both::new(&[("count", 2), ("sum", 2), ("max", 2), ("min", 3)]);
+        for pass in 0..3 {
+            let reach = 40_000 + pass * 15_000;
+            let mut keys: Vec<i64> = (0..60_000).map(|_| rng.random_range(0..reach)).collect();
+            let start = rng.random_range(0..1000);
+            keys[start..start + 700].fill(17);
+            // In the middle of what is asked for together.
+            keys[5_000 + start] = reach + 5;
+            let mut value = || -> ArrayRef {
+                Arc::new(keys.iter().map(|_| Some(rng.random::<f64>())).collect::<Float64Array>())
+            };
+            let values =
+                vec![Arc::new(Int64Array::from(vec![1; keys.len()])) as _, value(), value()];
+            let keys = Arc::new(Int64Array::from(keys.clone())) as _;
+            both.update(&Evaluated { rows: 60_000, keys: vec![keys], values });
+        }
+        let [fast, slow] = both.results();
+        assert_eq!(fast, slow);
+    }
+}
+
 /// A table of the sum of a one for each of these keys, as a shard makes it that has seen none before.
 fn ones(plan: &Plan, keys: &[i64]) -> CellTable {
     let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; keys.len()]));
