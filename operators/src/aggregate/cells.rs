@@ -61,6 +61,27 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     fits
 }
 
+/// Adds and counts values from this row on, and returns the first that has no position, or takes more than its cell.
+/// By itself, so that the loop needs no more than the processor has registers for.
+#[inline(always)]
+fn add_each(
+    cells: &mut [Cell],
+    counts: &mut [i64],
+    position: impl Fn(usize) -> usize,
+    values: &[f64],
+    start: usize,
+) -> usize {
+    let cells = &mut cells[..counts.len()];
+    for (row, x) in values.iter().enumerate().skip(start) {
+        let position = position(row);
+        if position >= counts.len() || !add(&mut cells[position], *x) {
+            return row;
+        }
+        counts[position] += 1;
+    }
+    values.len()
+}
+
 /// Adds what another cell holds, and says so; or changes nothing where that takes more than the cell.
 #[inline(always)]
 #[must_use]
@@ -151,27 +172,19 @@ impl Cells {
     pub fn add_counted(
         &mut self,
         counts: &mut [i64],
-        positions: impl Iterator<Item = usize>,
+        position: impl Fn(usize) -> usize,
         key: impl Fn(usize) -> i64,
         values: &[f64],
     ) -> usize {
-        let cells = &mut self.cells[..counts.len()];
-        let mut rest: Vec<(usize, usize)> = Vec::new();
-        let mut taken = values.len();
-        for (row, (position, x)) in positions.zip(values).enumerate() {
-            if position >= counts.len() {
-                taken = row;
-                break;
-            }
-            counts[position] += 1;
-            if !add(&mut cells[position], *x) {
-                rest.push((row, position));
-            }
+        let mut row = 0;
+        loop {
+            row = add_each(&mut self.cells, counts, &position, values, row);
+            let place = if row < values.len() { position(row) } else { counts.len() };
+            let Some(count) = counts.get_mut(place) else { return row };
+            *count += 1;
+            self.add_rest(place, key(row), values[row]);
+            row += 1;
         }
-        for (row, position) in rest {
-            self.add_rest(position, key(row), values[row]);
-        }
-        taken
     }
 
     /// Counts rows of one group and adds their values, of which none is missing. `key` is the group's.

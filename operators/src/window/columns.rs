@@ -146,11 +146,10 @@ impl CellColumns {
                 }
                 let values = values.slice(n * together, part.len());
                 let key = |row: usize| part[row] as i64;
-                let part = part.iter().copied();
                 if is_first {
-                    cells.add_counted(counts, part, key, values.values());
+                    cells.add_counted(counts, |row| part[row], key, values.values());
                 } else {
-                    cells.update(part, key, &values);
+                    cells.update(part.iter().copied(), key, &values);
                 }
             }
         }

@@ -78,8 +78,9 @@ pub(super) fn add_dense(
             if is_far {
                 ask(cells, counts, taken + ASKED);
             }
-            let positions = keys.iter().map(|key| position(*key));
-            let some = cells.add_counted(counts, positions, |row| keys[row], values);
+            let keys = &keys[..values.len()];
+            let place = |row: usize| position(keys[row]);
+            let some = cells.add_counted(counts, place, |row| keys[row], values);
             taken += some;
             if some < keys.len() {
                 return taken;
