@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use tidemill_core::prefetch::prefetch;
 
 use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
-use super::extremum::{order, value_at};
+use super::extremum::{order, order_of_number, value_at};
 use crate::pages::{renew, zeros};
 
 mod run;
@@ -56,7 +56,7 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     let fits = sum.add(x);
     if fits {
         set_sum(cell, &sum);
-        widen(cell, order(x));
+        widen(cell, order_of_number(x));
     }
     fits
 }

@@ -94,6 +94,12 @@ pub(super) fn order(x: f64) -> i64 {
     flip(bits)
 }
 
+/// The same of one that is a number.
+#[inline(always)]
+pub(super) fn order_of_number(x: f64) -> i64 {
+    flip(x.to_bits() as i64)
+}
+
 /// The double that has a place in the total order.
 pub(super) fn value_at(place: i64) -> f64 {
     f64::from_bits(flip(place) as u64)
