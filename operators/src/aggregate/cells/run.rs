@@ -3,7 +3,7 @@
 //! Invariant: sums are exact, so the cell's results are the same.
 
 use super::super::exact::Expansion;
-use super::super::extremum::order_of_number;
+use super::super::extremum::order;
 use super::{Cell, expansion, extend, set_sum, widen};
 
 /// Values that are added side by side.
@@ -25,8 +25,7 @@ impl Lane {
         let (sum, rest) = self.sum.added(x);
         self.sum = Expansion::of(sum);
         self.exact &= rest == 0.0;
-        // Of what is no number nothing is exact, and nothing of the lane is used.
-        widen(&mut self.extremes, order_of_number(x));
+        widen(&mut self.extremes, order(x));
     }
 }
 
