@@ -16,12 +16,12 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
 use arrow::array::{Array, ArrayRef, Float64Array};
-use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use tidemill_core::Result;
 
 use super::columns::{CellColumns, CellPlan, integers};
+use super::few::Few;
 use super::plan::Evaluated;
 use super::results::STRETCH;
 use super::table::{Partial, Results};
@@ -33,7 +33,7 @@ mod outgoing;
 mod owned;
 mod spare;
 
-use self::dense::{add_dense, count_both, count_dense};
+use self::dense::{add_dense, count_dense, count_few};
 pub(super) use self::join::{Part, Parts, SideBySide};
 use self::outgoing::Outgoing;
 pub(super) use self::owned::ByOwner;
@@ -183,33 +183,30 @@ impl CellTable {
         self.tell(total, expected);
     }
 
-    /// Counts rows of two tables, those that are set in the `first`, where keys have a place in both: to tell them apart
-    /// first takes longer than to count them. Returns how many, up to the first that was not counted.
-    pub fn count_both(
-        tables: [&mut Self; 2],
+    /// Counts rows of a few slices in their tables, where keys have a place in all of these: to tell the rows apart first
+    /// takes longer than to count them. Returns how many went into each; no row was counted behind one that was not.
+    pub fn count_few(
+        tables: &mut [&mut Self],
+        few: &Few,
         rows: &Evaluated,
-        first: &BooleanBuffer,
         expected: &mut Expected,
-    ) -> usize {
+    ) -> Vec<usize> {
         let keys = rows.keys[0].as_primitive::<Int64Type>().values();
-        let firsts = first.count_set_bits();
-        let [one, other] = tables;
-        let own = |is_first: bool| (0..keys.len()).find(|row| first.value(*row) == is_first);
-        for (table, is_first, rows) in
-            [(&mut *one, true, firsts), (&mut *other, false, keys.len() - firsts)]
-        {
-            if table.cells.counts.is_empty()
-                && !own(is_first).is_some_and(|row| table.begin_as(expected, keys[row], rows))
-            {
-                return 0;
+        for (number, table) in tables.iter_mut().enumerate() {
+            if table.cells.counts.is_empty() {
+                let first = few.rows_of(number).next().map(|row| keys[row]);
+                if !first.is_some_and(|key| table.begin_as(expected, key, few.count(number))) {
+                    return Vec::new();
+                }
             }
         }
-        match (&one.index, &other.index) {
-            (Index::Dense { first: low }, Index::Dense { first: others }) => {
-                let counts = (*low, one.cells.counts.as_mut_slice());
-                count_both([counts, (*others, &mut other.cells.counts)], keys, first)
-            }
-            _ => 0,
+        let counts = tables.iter_mut().map(|table| match table.index {
+            Index::Dense { first } => Some((first, table.cells.counts.as_mut_slice())),
+            _ => None,
+        });
+        match counts.collect::<Option<Vec<_>>>() {
+            Some(counts) => count_few(counts, keys, few),
+            None => Vec::new(),
         }
     }
 

@@ -7,7 +7,6 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
-use arrow::buffer::BooleanBuffer;
 use tidemill_core::operator::{Barrier, Operator, Output, Progress, StateChange, StateFragment};
 use tidemill_core::time::BEGINNING;
 use tidemill_core::window::{AlignedWindow, Slice};
@@ -16,8 +15,9 @@ use tidemill_core::{Batch, EventTime, Result};
 use super::aggregates::Accumulators;
 use super::cells::ByOwner;
 use super::emit;
+use super::few::Few;
 use super::parcel;
-use super::place::{Placed, SliceTables, place, two_of};
+use super::place::{Placed, SliceTables, place, several_of};
 use super::plan::{BOUNDS, Evaluated, Plan};
 use super::table::{Handover, Leaving, Partial, Table};
 use crate::stateless::stateless;
@@ -169,19 +169,15 @@ impl SliceTables for Combiner {
         table.update(&self.plan, rows, &mut self.handover)
     }
 
-    fn count_both(
-        &mut self,
-        slices: [Slice; 2],
-        rows: &Evaluated,
-        first: &BooleanBuffer,
-    ) -> Result<usize> {
-        for slice in slices {
-            if let Entry::Vacant(slot) = self.tables.entry(key(slice)) {
+    fn count_few(&mut self, few: &Few, rows: &Evaluated) -> Result<usize> {
+        let keys: Vec<_> = few.slices().iter().map(|slice| key(*slice)).collect();
+        for key in &keys {
+            if let Entry::Vacant(slot) = self.tables.entry(*key) {
                 slot.insert(Table::new(&self.plan)?);
             }
         }
-        let tables = two_of(&mut self.tables, slices.map(key));
-        Ok(Table::count_both(tables, rows, first, &mut self.handover))
+        let tables = several_of(&mut self.tables, &keys);
+        Ok(Table::count_few(tables, few, rows, &mut self.handover))
     }
 }
 

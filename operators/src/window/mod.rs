@@ -8,7 +8,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `plan` | what is fixed for a job: expressions, aggregates, columns |
-//! | `place` | decides each row's fate: its slice, late, or a dead letter |
+//! | `place`, `few` | decides each row's fate: its slice, late, or a dead letter |
 //! | `table` | partial aggregates of the groups of one slice, growing or at rest |
 //! | `cells` | the same for an integer key and the usual aggregates, faster |
 //! | `aggregates`, `columns` | aggregates of groups that are numbered elsewhere: any, and the usual ones of doubles |
@@ -36,6 +36,7 @@ mod cells;
 mod columns;
 mod combiner;
 mod emit;
+mod few;
 mod fused;
 mod merger;
 mod parcel;

@@ -9,22 +9,15 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::TimestampMicrosecondType;
 use arrow::array::{Array, BooleanArray, PrimitiveArray, UInt32Array};
-use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::filter_record_batch;
 use hashbrown::HashTable;
-use multiversion::multiversion;
 use tidemill_core::operator::{Fate, Output};
 use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Batch, EventTime, Result};
 
+use super::few::{FEW, Few};
 use super::plan::{Evaluated, Plan};
 use crate::reject;
-
-/// Rows that a word of a mask is about.
-const WORD: usize = u64::BITS as usize;
-
-/// So many slices are few.
-const FEW: usize = 8;
 
 /// Rows with their slices.
 pub(super) struct Placed {
@@ -40,8 +33,8 @@ pub(super) struct Placed {
 pub(super) enum Slices {
     /// All rows lie in one.
     One(Slice),
-    /// Which rows lie in each.
-    Few(Vec<(Slice, BooleanArray)>),
+    /// Some in each of a few.
+    Few(Few),
     /// One for each row.
     Each(Vec<Slice>),
 }
@@ -69,25 +62,19 @@ pub(super) trait SliceTables {
     /// Takes rows of one slice.
     fn update(&mut self, slice: Slice, rows: &Evaluated) -> Result<()>;
 
-    /// Counts rows of two, those that are set in the `first`, where both tables have a place for their keys. Returns how
-    /// many, up to the first that was not counted.
-    fn count_both(
-        &mut self,
-        slices: [Slice; 2],
-        rows: &Evaluated,
-        first: &BooleanBuffer,
-    ) -> Result<usize>;
+    /// Counts rows of a few in all their tables at once, where these have places for their keys. Returns how many, up to
+    /// the first that was not counted.
+    fn count_few(&mut self, few: &Few, rows: &Evaluated) -> Result<usize>;
 }
 
-/// What a map has under two keys, of which the first is the lesser, and both are there.
-pub(super) fn two_of<K: Ord + Copy, V>(
-    map: &mut BTreeMap<K, V>,
-    [first, last]: [K; 2],
-) -> [&mut V; 2] {
-    let mut some = map.range_mut(first..=last).map(|(_, value)| value);
-    let both = (some.next(), some.next_back());
-    let (Some(first), Some(last)) = both else { unreachable!("both are there") };
-    [first, last]
+/// What a map has under these keys, which are in order, and there.
+pub(super) fn several_of<'a, K: Ord + 'a, V>(
+    map: &'a mut BTreeMap<K, V>,
+    keys: &[K],
+) -> Vec<&'a mut V> {
+    let ([first, ..], [.., last]) = (keys, keys) else { return Vec::new() };
+    let some = map.range_mut(first..=last).filter(|(key, _)| keys.contains(key));
+    some.map(|(_, value)| value).collect()
 }
 
 /// Evaluates a batch and puts its rows into slices; counts them. Late rows and those that cannot
@@ -145,44 +132,8 @@ fn few_slices(
     if let [end] = *ends {
         return Some(Slices::One(slice(end)));
     }
-    let rows = by_end(times(plan, batch).values(), &ends);
-    Some(Slices::Few(ends.into_iter().map(slice).zip(rows).collect()))
-}
-
-/// Which rows lie in each of a few slices, by their ends; none lies behind the last.
-fn by_end(times: &[EventTime], ends: &[EventTime]) -> Vec<BooleanArray> {
-    let mut earlier: Option<BooleanBuffer> = None;
-    let rows = |end: &EventTime| {
-        let until = (Some(end) != ends.last()).then(|| before(times, *end));
-        let rows = match (&earlier, &until) {
-            (None, None) => BooleanBuffer::new_set(times.len()),
-            (None, Some(until)) => until.clone(),
-            (Some(earlier), None) => !earlier,
-            (Some(earlier), Some(until)) => until & &!earlier,
-        };
-        earlier = until;
-        BooleanArray::new(rows, None)
-    };
-    ends.iter().map(rows).collect()
-}
-
-/// Which times lie before an end.
-fn before(times: &[EventTime], end: EventTime) -> BooleanBuffer {
-    BooleanBuffer::new(Buffer::from_vec(words_before(times, end)), 0, times.len())
-}
-
-/// The same as words, from the least bit on; with the widest vectors that the processor has.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
-    "x86_64+avx2",
-    "aarch64+neon"
-))]
-fn words_before(times: &[EventTime], end: EventTime) -> Vec<u64> {
-    let word = |times: &[EventTime]| {
-        let bits = times.iter().enumerate().map(|(bit, time)| u64::from(*time < end) << bit);
-        bits.fold(0, |word, bit| word | bit)
-    };
-    times.chunks(WORD).map(word).collect()
+    let few = Few::new(ends.into_iter().map(slice).collect(), times(plan, batch).values().clone());
+    Some(Slices::Few(few))
 }
 
 /// Judges rows one by one. `place` is given a row's event time and floor. Returns the rows that
@@ -237,8 +188,8 @@ impl Placed {
         };
         match &self.slices {
             Slices::One(slice) => (0..self.rows.rows).for_each(|row| set(row, slice)),
-            Slices::Few(parts) => parts.iter().for_each(|(slice, rows)| {
-                rows.values().set_indices().for_each(|row| set(row, slice));
+            Slices::Few(few) => few.slices().iter().enumerate().for_each(|(number, slice)| {
+                few.rows_of(number).for_each(|row| set(row, slice));
             }),
             Slices::Each(slices) => {
                 slices.iter().enumerate().for_each(|(row, slice)| set(row, slice));
@@ -249,23 +200,23 @@ impl Placed {
 
     /// Puts the rows into the tables of their slices.
     pub fn go_into(self, tables: &mut impl SliceTables) -> Result<()> {
-        let Slices::Few(parts) = &self.slices else { return self.go_one_by_one(tables) };
-        let [(first, rows), (last, _)] = parts.as_slice() else {
-            return self.go_one_by_one(tables);
-        };
-        let taken = match self.only_counted {
-            true => tables.count_both([*first, *last], &self.rows, rows.values())?,
-            false => 0,
-        };
-        let left = self.rows.rows - taken;
-        if left > 0 {
-            let (all, rows) = (self.rows.slice(taken, left), rows.slice(taken, left));
-            let sides = all.divide(&rows, &self.counted)?;
-            for (slice, rows) in [first, last].into_iter().zip(&sides) {
-                tables.update(*slice, rows)?;
+        let left = match self.slices {
+            Slices::Few(few) if self.only_counted => {
+                let counted = tables.count_few(&few, &self.rows)?;
+                let rows = self.rows.slice(counted, self.rows.rows - counted);
+                Self { rows, slices: Slices::Few(few.behind(counted)), ..self }
             }
+            _ => self,
+        };
+        match &left.slices {
+            _ if left.rows.rows == 0 => Ok(()),
+            Slices::Few(few) if few.slices().len() == 2 => {
+                let sides = left.rows.divide(&few.masks()[0], &left.counted)?;
+                let mut sides = few.slices().iter().zip(&sides);
+                sides.try_for_each(|(slice, rows)| tables.update(*slice, rows))
+            }
+            _ => left.go_one_by_one(tables),
         }
-        Ok(())
     }
 
     fn go_one_by_one(self, tables: &mut impl SliceTables) -> Result<()> {
@@ -277,8 +228,9 @@ impl Placed {
     fn by_slice(self) -> Result<Vec<(Slice, Evaluated)>> {
         let slices = match self.slices {
             Slices::One(slice) => return Ok(vec![(slice, self.rows)]),
-            Slices::Few(parts) => {
-                let parts = parts.into_iter().filter(|(_, rows)| rows.has_true());
+            Slices::Few(few) => {
+                let parts = few.slices().iter().copied().zip(few.masks());
+                let parts = parts.filter(|(_, rows)| rows.has_true());
                 let part = |(slice, rows)| Ok((slice, self.rows.filter(&rows, &self.counted)?));
                 return parts.map(part).collect();
             }
@@ -328,43 +280,5 @@ impl Rows {
         }
         let rows = runs.iter().flat_map(|(start, length)| *start..start + length);
         Self::Picked(rows.map(|row| row as u32).collect::<Vec<_>>().into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_lie_in_the_first_slice_that_ends_behind_them() {
-        for len in [1, 63, 64, 65, 1000] {
-            for slices in 2..=FEW as i64 {
-                let first = -20;
-                let ends: Vec<EventTime> = (1..=slices).map(|n| first + 10 * n).collect();
-                // All slices but the second have rows.
-                let time = |row: i64| first + row * 7919 % (10 * slices);
-                let is_kept = |time: &EventTime| !(first + 10..first + 20).contains(time);
-                let times: Vec<EventTime> = (0..len).map(time).filter(is_kept).collect();
-                let found = by_end(&times, &ends);
-                for (row, time) in times.iter().enumerate() {
-                    let expected = ends.iter().position(|end| time < end);
-                    let slices: Vec<_> = (0..ends.len()).filter(|n| found[*n].value(row)).collect();
-                    assert_eq!(slices.first().copied(), expected, "{time}, ends {ends:?}");
-                    assert_eq!(slices.len(), 1);
-                }
-                assert!(!found[1].has_true());
-            }
-        }
-    }
-
-    #[test]
-    fn times_before_an_end_are_those_below_it() {
-        for len in [0, 1, 63, 64, 65, 200] {
-            let times: Vec<EventTime> = (0..len).map(|n| n * 37 % 71 - 20).collect();
-            for end in [EventTime::MIN, -20, 0, 13, EventTime::MAX] {
-                let expected: BooleanBuffer = times.iter().map(|time| *time < end).collect();
-                assert_eq!(before(&times, end), expected, "{len} times, end {end}");
-            }
-        }
     }
 }

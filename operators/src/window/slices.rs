@@ -53,10 +53,10 @@ impl Slices {
         self.pieces.change(number)
     }
 
-    /// Two different slices by their ends, the earlier first, to be changed.
-    pub fn two_pieces(&mut self, ends: [EventTime; 2]) -> [&mut Piece; 2] {
-        let numbers = ends.map(|end| self.changing(end));
-        self.pieces.change_two(numbers)
+    /// Several slices by their ends, in order, to be changed.
+    pub fn several(&mut self, ends: impl Iterator<Item = EventTime>) -> Vec<&mut Piece> {
+        let numbers: Vec<_> = ends.map(|end| self.changing(end)).collect();
+        self.pieces.change_several(&numbers)
     }
 
     /// The number of a slice that is going to change: what was made from it is no longer true.

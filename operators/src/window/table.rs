@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -14,6 +13,7 @@ use tidemill_core::Result;
 
 use super::aggregates::Aggregates;
 use super::cells::{CellTable, Expected};
+use super::few::Few;
 use super::parcel::Share;
 use super::plan::{BOUNDS, Evaluated, Plan};
 use crate::failed;
@@ -118,30 +118,31 @@ impl Table {
         }
     }
 
-    /// Counts rows of two slices in their tables, those that are set in the `first`; see [`CellTable::count_both`].
-    pub fn count_both(
-        tables: [&mut Self; 2],
+    /// Counts rows of a few slices in their tables; see [`CellTable::count_few`].
+    pub fn count_few(
+        mut tables: Vec<&mut Self>,
+        few: &Few,
         rows: &Evaluated,
-        first: &BooleanBuffer,
         handover: &mut Handover,
     ) -> usize {
-        let [one, other] = tables;
-        let (Form::Cells(cells), Form::Cells(others)) = (&mut one.form, &mut other.form) else {
-            return 0;
-        };
+        let cells = tables.iter_mut().map(|table| match &mut table.form {
+            Form::Cells(cells) => Some(cells),
+            Form::General(_) => None,
+        });
+        let Some(mut cells) = cells.collect::<Option<Vec<_>>>() else { return 0 };
         if !CellTable::takes(&rows.keys) {
             return 0;
         }
-        let expected = &mut handover.expected;
-        let taken = CellTable::count_both([&mut *cells, &mut *others], rows, first, expected);
-        if taken > 0 {
-            let firsts = first.slice(0, taken).count_set_bits();
-            one.rows += firsts;
-            other.rows += taken - firsts;
-            cells.tell(one.rows, expected);
-            others.tell(other.rows, expected);
+        let counted = CellTable::count_few(&mut cells, few, rows, &mut handover.expected);
+        for (table, rows) in tables.into_iter().zip(&counted) {
+            table.rows += rows;
+            if let Form::Cells(cells) = &table.form
+                && *rows > 0
+            {
+                cells.tell(table.rows, &mut handover.expected);
+            }
         }
-        taken
+        counted.into_iter().sum()
     }
 
     /// Takes partial aggregates.

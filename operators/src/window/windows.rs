@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::cast::AsArray;
 use arrow::array::types::Int64Type;
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, take_record_batch};
 use tidemill_core::key::{KEY_GROUPS, hash_rows, key_group};
 use tidemill_core::operator::{OperatorContext, Output, Progress, StateFragment};
@@ -18,6 +17,7 @@ use tidemill_core::{Error, EventTime, Result};
 
 use super::combiner::slice_batch;
 use super::emit;
+use super::few::Few;
 use super::parcel::Share;
 use super::place::{Rows, SliceTables, partition};
 use super::plan::{Evaluated, Plan};
@@ -223,20 +223,15 @@ impl SliceTables for Windows {
         })
     }
 
-    fn count_both(
-        &mut self,
-        slices: [Slice; 2],
-        rows: &Evaluated,
-        first: &BooleanBuffer,
-    ) -> Result<usize> {
+    fn count_few(&mut self, few: &Few, rows: &Evaluated) -> Result<usize> {
         let is_on_time = |slice: &Slice| self.window.slice(slice.end, self.done) == Some(*slice);
-        if !slices.iter().all(is_on_time) {
+        if !few.slices().iter().all(is_on_time) {
             return Ok(0);
         }
         let work = &mut self.work;
-        let [one, other] = self.slices.two_pieces(slices.map(|slice| slice.end));
-        let tables = [one.table(work)?, other.table(work)?];
-        Ok(Table::count_both(tables, rows, first, &mut work.handover))
+        let pieces = self.slices.several(few.slices().iter().map(|slice| slice.end));
+        let tables: Result<Vec<_>> = pieces.into_iter().map(|piece| piece.table(work)).collect();
+        Ok(Table::count_few(tables?, few, rows, &mut work.handover))
     }
 }
 

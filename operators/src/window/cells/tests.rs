@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
 use arrow::array::types::{Float64Type, Int64Type};
-use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, UInt32Array};
 use arrow::compute::{concat, sort_to_indices, take};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_common::ScalarValue;
@@ -23,6 +23,7 @@ use tidemill_core::window::{AlignedWindow, Slice, WindowSpec};
 use super::{CellTable, Expected, Parts, SideBySide};
 use crate::AggregateSpec;
 use crate::window::WindowAggregateSpec;
+use crate::window::few::{FEW, Few};
 use crate::window::parcel::{self, Share};
 use crate::window::plan::{Evaluated, Plan};
 use crate::window::table::{Handover, Leaving, Resting, Results, Table};
@@ -570,79 +571,99 @@ fn rows_of_one_key_are_counted_together() {
     assert_eq!(fast, slow);
 }
 
-/// Rows of two slices: counted in both tables at once as far as that goes, and divided from there on.
+fn counted_rows(keys: Vec<i64>) -> Evaluated {
+    let ones = Arc::new(Int64Array::from(vec![1; keys.len()])) as ArrayRef;
+    let keys = Arc::new(Int64Array::from(keys)) as ArrayRef;
+    Evaluated { rows: keys.len(), keys: vec![keys], values: vec![ones] }
+}
+
+/// Slices of ten from 0 on, and the times of rows that lie in them.
+fn few(slices: usize, times: Vec<i64>) -> Few {
+    let slice = |n: usize| Slice { end: 10 * n as i64, first_window_end: 10 * n as i64 };
+    Few::new((1..=slices).map(slice).collect(), times.into())
+}
+
+/// Rows of a few slices: counted in all tables at once as far as that goes, and told apart from there on.
 #[test]
-fn rows_of_two_slices_that_are_counted_together_give_what_they_give_when_they_are_divided() {
+fn rows_of_a_few_slices_that_are_counted_together_give_what_they_give_when_they_are_told_apart() {
     let plan = plan(&[("count", 0)]);
-    let ones = |keys: Vec<i64>| {
-        let ones = Arc::new(Int64Array::from(vec![1; keys.len()])) as ArrayRef;
-        Evaluated {
-            rows: keys.len(),
-            keys: vec![Arc::new(Int64Array::from(keys))],
-            values: vec![ones],
-        }
-    };
-    let [mut whole, mut parts] = [0; 2];
-    for seed in 0..200 {
+    let (mut whole, mut parts) = ([0; FEW + 1], [0; FEW + 1]);
+    for seed in 0..400 {
         println!("seed {seed}");
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let (first, width, step) = SHAPES[rng.random_range(0..7)];
-        let mut tables = [0; 4].map(|_| Table::new(&plan).unwrap());
+        let slices = rng.random_range(2..=FEW);
+        let mut tables = [(); FEW].map(|_| [0; 2].map(|_| Table::new(&plan).unwrap()));
         let mut handovers: [Handover; 2] = Default::default();
         for _ in 0..rng.random_range(1..8) {
-            let (len, share) =
-                (rng.random_range(1..400), [0.0, 0.1, 0.5, 1.0][rng.random_range(0..4)]);
+            let len = rng.random_range(2..400);
             let width = if rng.random_bool(0.2) { 1 } else { width };
-            let rows = ones(
-                (0..len)
-                    .map(|_| first.wrapping_add(step.wrapping_mul(rng.random_range(0..width))))
-                    .collect(),
-            );
-            let is_first: BooleanArray = (0..len).map(|_| Some(rng.random_bool(share))).collect();
-            let sides = rows.divide(&is_first, &plan.counted).unwrap();
-            let [one, other, divided @ ..] = &mut tables;
-            for (table, side) in divided.iter_mut().zip(&sides) {
-                table.update(&plan, side, &mut handovers[1]).unwrap();
+            let key = |rng: &mut ChaCha8Rng| {
+                step.wrapping_mul(rng.random_range(0..width)).wrapping_add(first)
+            };
+            let rows = counted_rows((0..len).map(|_| key(rng)).collect());
+            // Most rows lie in the first slices, or all but evenly in all; the first and the last have some.
+            let most = rng.random_range(1..=10 * slices as i64);
+            let time = |_| {
+                let end = if rng.random_bool(0.9) { most } else { 10 * slices as i64 };
+                rng.random_range(0..end)
+            };
+            let mut times: Vec<i64> = (0..len).map(time).collect();
+            (times[0], times[len - 1]) = (3, 10 * slices as i64 - 3);
+            let few = few(slices, times);
+            let apart = |rows: &Evaluated, few: &Few| -> Vec<(usize, Evaluated)> {
+                let number = |slice: &Slice| (slice.end / 10 - 1) as usize;
+                let numbers = few.slices().iter().map(number);
+                let part = |mask| rows.filter(&mask, &plan.counted).unwrap();
+                numbers.zip(few.masks().into_iter().map(part)).collect()
+            };
+            for (number, rows) in apart(&rows, &few) {
+                tables[number][1].update(&plan, &rows, &mut handovers[1]).unwrap();
             }
-            let mask = is_first.values();
-            let taken = Table::count_both([one, other], &rows, mask, &mut handovers[0]);
+            let together = tables.iter_mut().enumerate().filter(|(number, _)| {
+                few.slices().iter().any(|slice| slice.end == 10 * (*number as i64 + 1))
+            });
+            let together = together.map(|(_, [table, _])| table).collect();
+            let count = few.slices().len();
+            let taken = Table::count_few(together, &few, &rows, &mut handovers[0]);
             let left = rows.rows - taken;
-            (whole, parts) = (whole + usize::from(left == 0), parts + usize::from(left > 0));
-            let (rows, is_first) = (rows.slice(taken, left), is_first.slice(taken, left));
-            let sides = rows.divide(&is_first, &plan.counted).unwrap();
-            one.update(&plan, &sides[0], &mut handovers[0]).unwrap();
-            other.update(&plan, &sides[1], &mut handovers[0]).unwrap();
+            whole[count] += usize::from(left == 0);
+            parts[count] += usize::from(left > 0);
+            for (number, rows) in apart(&rows.slice(taken, left), &few.behind(taken)) {
+                tables[number][0].update(&plan, &rows, &mut handovers[0]).unwrap();
+            }
         }
-        let [one, other, first, last] = tables;
-        for (together, divided) in [(one, first), (other, last)] {
-            assert_eq!(together.rows(), divided.rows());
-            if divided.rows() > 0 {
-                let divided = collected(|each| divided.into_results(each));
-                assert_eq!(collected(|each| together.into_results(each)), divided);
+        for [together, apart] in tables {
+            assert_eq!(together.rows(), apart.rows());
+            if apart.rows() > 0 {
+                let apart = collected(|each| apart.into_results(each));
+                assert_eq!(collected(|each| together.into_results(each)), apart);
             }
         }
     }
-    assert!(whole > 100 && parts > 100, "{whole} batches were taken whole, {parts} in part");
+    for slices in 2..=FEW {
+        let counts = (whole[slices], parts[slices]);
+        assert!(counts.0 > 10 && counts.1 > 10, "of {slices} slices: whole, in part: {counts:?}");
+    }
 }
 
 #[test]
 fn tables_that_are_counted_in_together_begin_where_the_one_before_lay_if_their_own_keys_do() {
     let plan = plan(&[("count", 0)]);
-    let rows = |keys: Vec<i64>| {
-        let ones = Arc::new(Int64Array::from(vec![1; keys.len()])) as ArrayRef;
-        let keys = Arc::new(Int64Array::from(keys)) as ArrayRef;
-        Evaluated { rows: keys.len(), keys: vec![keys], values: vec![ones] }
-    };
-    let counted = |keys: Vec<i64>| {
+    let counted = |slices: usize, keys: Vec<i64>| {
         let mut handover = Handover::default();
         let mut before = Table::new(&plan).unwrap();
-        before.update(&plan, &rows((0..1000).collect()), &mut handover).unwrap();
-        let mut tables = [0; 2].map(|_| Table::new(&plan).unwrap());
-        let is_first: BooleanArray = (0..keys.len()).map(|row| Some(row % 2 == 0)).collect();
-        let [one, other] = &mut tables;
-        let taken = Table::count_both([one, other], &rows(keys), is_first.values(), &mut handover);
-        (taken, tables.map(|table| table.rows()))
+        before.update(&plan, &counted_rows((0..1000).collect()), &mut handover).unwrap();
+        let mut tables: Vec<_> = (0..slices).map(|_| Table::new(&plan).unwrap()).collect();
+        let few = few(slices, (0..keys.len()).map(|row| (row % slices) as i64 * 10).collect());
+        let rows = counted_rows(keys);
+        let taken = Table::count_few(tables.iter_mut().collect(), &few, &rows, &mut handover);
+        (taken, tables.iter().map(Table::rows).collect::<Vec<_>>())
     };
-    assert_eq!(counted((0..1000).rev().collect()), (1000, [500, 500]));
-    assert_eq!(counted((0..1000).map(|row| row % 2 * 5000 + row).collect()), (0, [0, 0]));
+    for slices in [2, 4] {
+        let rows = (0..1000).rev().collect();
+        assert_eq!(counted(slices, rows), (1000, vec![1000 / slices; slices]));
+        let rows = (0..1000).map(|row| row % slices as i64 * 5000 + row).collect();
+        assert_eq!(counted(slices, rows), (0, vec![0; slices]));
+    }
 }

@@ -9,7 +9,7 @@ use tidemill_core::Result;
 
 use super::super::cells::SideBySide;
 use super::super::parcel::Share;
-use super::super::place::two_of;
+use super::super::place::several_of;
 use super::super::plan::Plan;
 use super::super::table::{Handover, Resting, Results, Table};
 
@@ -160,11 +160,12 @@ impl Pieces {
         self.pieces.entry(number).or_default()
     }
 
-    /// Two different slices' pieces, the earlier first, to be changed.
-    pub fn change_two(&mut self, [first, last]: [i64; 2]) -> [&mut Piece; 2] {
-        self.change(first);
-        self.change(last);
-        two_of(&mut self.pieces, [first, last])
+    /// Several slices' pieces, in order, to be changed.
+    pub fn change_several(&mut self, numbers: &[i64]) -> Vec<&mut Piece> {
+        for number in numbers {
+            self.change(*number);
+        }
+        several_of(&mut self.pieces, numbers)
     }
 
     /// All pieces by number, to be put to rest.
