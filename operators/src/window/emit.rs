@@ -15,6 +15,9 @@ use super::table::Results;
 /// Most rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8192;
 
+/// Most windows that fire before others have their turn.
+const WINDOWS_AT_ONCE: usize = 64;
+
 /// A window's time attribute is so many microseconds before its end: the last moment inside, at
 /// Flink's resolution.
 pub(super) const WINDOW_TIME: i64 = 1_000;
@@ -51,17 +54,58 @@ fn together(waiting: &mut Vec<RecordBatch>, out: &mut dyn Output) -> Result<()> 
     Ok(())
 }
 
-/// Emits the results of one window.
-pub(super) fn window(
-    plan: &Plan,
-    start: EventTime,
-    end: EventTime,
-    results: Results,
-    out: &mut dyn Output,
-) -> Result<()> {
-    let starts = Int64Array::from(vec![start; results.rows]);
-    let ends = Int64Array::from(vec![end; results.rows]);
-    windows(plan, starts, ends, results, out)
+/// Results of windows that fire one after the other, to go out together where they are few.
+#[derive(Default)]
+pub(super) struct Fired {
+    /// Each with its start and its end.
+    waiting: Vec<([EventTime; 2], Results)>,
+    waiting_rows: usize,
+    /// How many windows there were, and how many rows.
+    windows: usize,
+    rows: usize,
+}
+
+impl Fired {
+    /// The results of one window, or a part of them.
+    pub fn add(
+        &mut self,
+        plan: &Plan,
+        window: [EventTime; 2],
+        results: Results,
+        out: &mut dyn Output,
+    ) -> Result<()> {
+        if self.waiting_rows + results.rows > BATCH_ROWS {
+            self.emit(plan, out)?;
+        }
+        self.rows += results.rows;
+        self.waiting_rows += results.rows;
+        self.waiting.push((window, results));
+        Ok(())
+    }
+
+    /// All results of a window are there. Returns whether others should have their turn before the next.
+    pub fn end_window(&mut self) -> bool {
+        self.windows += 1;
+        self.windows >= WINDOWS_AT_ONCE || self.rows >= BATCH_ROWS
+    }
+
+    /// Emits what waits.
+    pub fn emit(&mut self, plan: &Plan, out: &mut dyn Output) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let rows = std::mem::take(&mut self.waiting_rows);
+        let bounds = |which: usize| -> Int64Array {
+            let mut all = Vec::with_capacity(rows);
+            for (window, results) in &waiting {
+                all.resize(all.len() + results.rows, window[which]);
+            }
+            all.into()
+        };
+        let (starts, ends) = (bounds(0), bounds(1));
+        match Results::together(waiting.into_iter().map(|(_, results)| results).collect())? {
+            Some(results) => windows(plan, starts, ends, results, out),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Emits results, each with the bounds of its window.

@@ -31,9 +31,14 @@ impl Few {
     }
 
     fn drop_empty(&mut self) {
-        let counts: Vec<usize> = (0..self.slices.len()).map(|number| self.count(number)).collect();
-        let mut counts = counts.iter();
-        self.slices.retain(|_| counts.next().is_some_and(|count| *count > 0));
+        let bounds = self.bounds();
+        let until = bounds.into_iter().map(|bound| count_before(&self.times, bound));
+        let mut until = until.chain([self.times.len()]);
+        let mut before = 0;
+        self.slices.retain(|_| {
+            let until = until.next().unwrap_or(before);
+            std::mem::replace(&mut before, until) < until
+        });
     }
 
     /// The slices, in the order of their ends.

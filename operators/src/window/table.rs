@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::concat;
 use arrow::datatypes::DataType;
 use datafusion_expr::EmitTo;
 use datafusion_physical_plan::aggregates::group_values::{GroupValues, new_group_values};
@@ -346,6 +347,25 @@ impl Partial {
 }
 
 impl Results {
+    /// The same groups in this order; nothing of nothing.
+    pub fn together(mut parts: Vec<Self>) -> Result<Option<Self>> {
+        if parts.len() < 2 {
+            return Ok(parts.pop());
+        }
+        let column = |of: fn(&Self) -> &Vec<ArrayRef>, number: usize| {
+            let columns: Vec<_> = parts.iter().map(|part| of(part)[number].as_ref()).collect();
+            Ok(concat(&columns)?)
+        };
+        let columns = |of: fn(&Self) -> &Vec<ArrayRef>| {
+            (0..of(&parts[0]).len()).map(|number| column(of, number)).collect::<Result<_>>()
+        };
+        Ok(Some(Self {
+            keys: columns(|part| &part.keys)?,
+            values: columns(|part| &part.values)?,
+            rows: parts.iter().map(|part| part.rows).sum(),
+        }))
+    }
+
     /// Bytes in use.
     pub fn bytes(&self) -> usize {
         self.keys.iter().chain(&self.values).map(|column| column.get_array_memory_size()).sum()

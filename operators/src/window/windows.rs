@@ -16,7 +16,7 @@ use tidemill_core::window::{AlignedWindow, Slice};
 use tidemill_core::{Error, EventTime, Result};
 
 use super::combiner::slice_batch;
-use super::emit;
+use super::emit::Fired;
 use super::few::Few;
 use super::parcel::Share;
 use super::place::{Rows, SliceTables, partition};
@@ -122,15 +122,24 @@ impl Windows {
         first.map(|slice| slice.first_window_end).into_iter().chain(late).min()
     }
 
-    /// Fires the next window that ends by `watermark`.
+    /// Fires the next windows that end by `watermark`: not many at once.
     pub fn fire(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress> {
         let due = |end: &EventTime| *end <= watermark;
-        if let Some(end) = self.next().filter(due) {
-            self.fire_window(end, out)?;
-            if self.next().as_ref().is_some_and(due) {
+        let mut next = self.next();
+        if next.as_ref().is_some_and(due) {
+            let mut fired = Fired::default();
+            while let Some(end) = next.filter(due) {
+                self.fire_window(end, &mut fired, out)?;
+                next = self.next();
+                if fired.end_window() {
+                    break;
+                }
+            }
+            fired.emit(&self.work.plan, out)?;
+            if next.as_ref().is_some_and(due) {
                 return Ok(Progress::More);
             }
-            if self.next().is_none() {
+            if next.is_none() {
                 self.let_go();
             }
             self.measure();
@@ -139,7 +148,12 @@ impl Windows {
         Ok(Progress::Done)
     }
 
-    fn fire_window(&mut self, end: EventTime, out: &mut dyn Output) -> Result<()> {
+    fn fire_window(
+        &mut self,
+        end: EventTime,
+        fired: &mut Fired,
+        out: &mut dyn Output,
+    ) -> Result<()> {
         let later = self.late.split_off(&(end + 1, EventTime::MIN));
         for ((_, slice_end), piece) in std::mem::replace(&mut self.late, later) {
             let slice = self.slices.piece(slice_end);
@@ -150,7 +164,7 @@ impl Windows {
         let plan = self.work.plan.clone();
         self.done = end;
         self.slices.results([start, end], expired, &mut self.work, |results| {
-            emit::window(&plan, start, end, results, out)
+            fired.add(&plan, [start, end], results, out)
         })
     }
 
@@ -282,8 +296,8 @@ pub(super) fn by_slice(rows: &RecordBatch) -> Result<Vec<(Slice, RecordBatch)>> 
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::TimestampMicrosecondArray;
     use arrow::array::types::TimestampMicrosecondType;
+    use arrow::array::{Int64Array, TimestampMicrosecondArray};
     use arrow::compute::concat_batches;
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use datafusion_functions_aggregate::count::count_udaf;
@@ -296,6 +310,7 @@ mod tests {
     use super::*;
     use crate::AggregateSpec;
     use crate::window::WindowAggregateSpec;
+    use crate::window::table::Results;
 
     fn count_per(window: AlignedWindow) -> Arc<Plan> {
         let time = Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false);
@@ -382,7 +397,6 @@ mod tests {
         for end in 1..=10 {
             put(&mut windows, end);
         }
-        assert_eq!(windows.fire(9, &mut out).unwrap(), Progress::More);
         while windows.fire(1000, &mut out).unwrap() == Progress::More {}
         let before = windows.merges();
         while windows.fire(2000, &mut out).unwrap() == Progress::More {}
@@ -395,6 +409,45 @@ mod tests {
         };
         assert_eq!(counts(&out), (1..3610).map(expected).collect::<Vec<_>>());
         assert_eq!(windows.bytes(), 0);
+    }
+
+    #[test]
+    fn windows_that_are_due_together_fire_together_but_others_have_their_turn() {
+        let window = AlignedWindow::hopping(200, 1, 0).unwrap();
+        let mut windows = Windows::new(count_per(window), window, false);
+        put(&mut windows, 1);
+        for (until, progress) in
+            [(64, Progress::More), (128, Progress::More), (150, Progress::Done)]
+        {
+            let mut out = Collected::default();
+            assert_eq!(windows.fire(150, &mut out).unwrap(), progress);
+            assert_eq!(out.batches.len(), 1);
+            let first = (until - 1) / 64 * 64 + 1;
+            assert_eq!(counts(&out), (first..=until).map(|end| (end, 1)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn results_of_windows_leave_in_batches_that_are_not_too_large() {
+        let plan = count_per(AlignedWindow::tumbling(10, 0).unwrap());
+        let mut out = Collected::default();
+        let mut fired = Fired::default();
+        let mut number = 0;
+        let mut expected = Vec::new();
+        for (window, rows) in [3000, 5000, 192, 1, 20_000, 7].into_iter().enumerate() {
+            let end = 10 * (window as i64 + 1);
+            let numbers: Vec<i64> = (number..number + rows as i64).collect();
+            number += rows as i64;
+            expected.extend(numbers.iter().map(|number| (end, *number)));
+            let results =
+                Results { keys: vec![], values: vec![Arc::new(Int64Array::from(numbers))], rows };
+            fired.add(&plan, [end - 10, end], results, &mut out).unwrap();
+            assert_eq!(fired.end_window(), window >= 2);
+        }
+        fired.emit(&plan, &mut out).unwrap();
+        let sizes: Vec<_> = out.batches.iter().map(Batch::len).collect();
+        assert_eq!(sizes, [8192, 1, 8192, 8192, 3616, 7]);
+        assert_eq!(counts(&out), expected);
     }
 
     #[test]
