@@ -37,7 +37,7 @@ pub trait Operator: Send {
     /// are emitted here; the runtime forwards the watermark itself afterwards.
     ///
     /// Returning [`Progress::More`] stops for now: the runtime lets what was emitted drain and
-    /// calls again with the same watermark. Firing many windows one by one this way keeps memory
+    /// calls again with the same watermark. Firing many windows a few at a time this way keeps memory
     /// bounded.
     fn watermark(&mut self, watermark: EventTime, out: &mut dyn Output) -> Result<Progress>;
 

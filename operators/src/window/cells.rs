@@ -369,28 +369,21 @@ impl CellTable {
 
     /// The groups, in the order of their keys but for sparse ones.
     fn groups(&self) -> Vec<Group> {
-        self.groups_from(&mut 0, self.len())
+        let mut groups = vec![NONE; self.len()];
+        let some = self.groups_from(&mut 0, &mut groups);
+        groups.truncate(some);
+        groups
     }
 
-    /// The first groups, so many at most, at a position or behind it, which is then that behind them.
-    fn groups_from(&self, position: &mut usize, most: usize) -> Vec<Group> {
-        let first = *position;
-        let counts = &self.cells.counts[first..];
-        let empty = Group { position: 0, key: 0, rows: 0 };
-        let mut groups = vec![empty; most.min(counts.len())];
-        let mut len = 0;
-        *position = self.cells.counts.len();
-        for (rows, at) in counts.iter().zip(first..) {
-            let Some(group) = groups.get_mut(len) else {
-                *position = at;
-                break;
-            };
-            // Overwritten by the next where there are no rows: whether there are cannot be predicted.
-            *group = Group { position: at, key: self.key(at), rows: *rows };
-            len += usize::from(*rows > 0);
+    /// Lists the groups at a position or behind it, which is then that behind them: as many as there are, or as there is
+    /// room for. Returns how many.
+    fn groups_from(&self, position: &mut usize, groups: &mut [Group]) -> usize {
+        let counts = &self.cells.counts;
+        match &self.index {
+            Index::Dense { first } => list(counts, position, groups, |at| first + at as i64),
+            Index::Owned(keys) => list(counts, position, groups, |at| keys.key(at)),
+            Index::Sparse(sparse) => list(counts, position, groups, |at| sparse.keys[at]),
         }
-        groups.truncate(len);
-        groups
     }
 
     /// Whether it takes about as much memory as its groups.
@@ -461,13 +454,12 @@ impl CellTable {
     /// The groups with the results of their aggregates, in batches.
     pub fn into_results(self, each: impl FnMut(Results) -> Result<()>) -> Result<()> {
         let mut outgoing = Outgoing::new(self.plan(), self.cells.counts.len(), each);
-        let mut position = 0;
+        let (mut position, mut groups) = (0, [NONE; STRETCH]);
         loop {
-            let groups = self.groups_from(&mut position, STRETCH);
-            if groups.is_empty() {
-                return outgoing.finish();
+            match self.groups_from(&mut position, &mut groups) {
+                0 => return outgoing.finish(),
+                some => outgoing.add(&self.cells, &groups[..some])?,
             }
-            outgoing.add(&self.cells, &groups)?;
         }
     }
 
@@ -482,6 +474,32 @@ impl CellTable {
         };
         index + self.cells.bytes()
     }
+}
+
+/// The place of a group that is not listed yet.
+const NONE: Group = Group { position: 0, key: 0, rows: 0 };
+
+/// Lists the groups at a position or behind it: those of these `counts` that are not zero. See [`CellTable::groups_from`].
+#[inline(always)]
+fn list(
+    counts: &[i64],
+    position: &mut usize,
+    groups: &mut [Group],
+    key: impl Fn(usize) -> i64,
+) -> usize {
+    let first = *position;
+    let mut len = 0;
+    *position = counts.len();
+    for (rows, at) in counts[first..].iter().zip(first..) {
+        let Some(group) = groups.get_mut(len) else {
+            *position = at;
+            break;
+        };
+        // Overwritten by the next where there are no rows: whether there are cannot be predicted.
+        *group = Group { position: at, key: key(at), rows: *rows };
+        len += usize::from(*rows > 0);
+    }
+    len
 }
 
 fn keys(groups: &[Group]) -> ArrayRef {

@@ -15,6 +15,9 @@ use super::table::Results;
 /// Most rows of a batch.
 pub(super) const BATCH_ROWS: usize = 8192;
 
+/// Results of several windows are put together to about so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+
 /// Most windows that fire before others have their turn.
 const WINDOWS_AT_ONCE: usize = 64;
 
@@ -54,18 +57,31 @@ fn together(waiting: &mut Vec<RecordBatch>, out: &mut dyn Output) -> Result<()> 
     Ok(())
 }
 
-/// Results of windows that fire one after the other, to go out together where they are few.
-#[derive(Default)]
+/// Results of windows that fire one after the other, to go out together where they are small.
 pub(super) struct Fired {
     /// Each with its start and its end.
     waiting: Vec<([EventTime; 2], Results)>,
     waiting_rows: usize,
-    /// How many windows there were, and how many rows.
-    windows: usize,
+    waiting_bytes: usize,
+    /// So many more windows may fire before others have their turn.
+    windows_left: usize,
+    /// How many rows there were.
     rows: usize,
 }
 
 impl Fired {
+    /// Nothing yet.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            waiting: Vec::new(),
+            waiting_rows: 0,
+            waiting_bytes: 0,
+            // Windows of other aggregates may each take long, and be large.
+            windows_left: if plan.cells.is_some() { WINDOWS_AT_ONCE } else { 1 },
+            rows: 0,
+        }
+    }
+
     /// The results of one window, or a part of them.
     pub fn add(
         &mut self,
@@ -74,25 +90,29 @@ impl Fired {
         results: Results,
         out: &mut dyn Output,
     ) -> Result<()> {
-        if self.waiting_rows + results.rows > BATCH_ROWS {
+        let bytes = results.bytes();
+        if self.waiting_rows + results.rows > BATCH_ROWS || self.waiting_bytes + bytes > BATCH_BYTES
+        {
             self.emit(plan, out)?;
         }
         self.rows += results.rows;
         self.waiting_rows += results.rows;
+        self.waiting_bytes += bytes;
         self.waiting.push((window, results));
         Ok(())
     }
 
     /// All results of a window are there. Returns whether others should have their turn before the next.
     pub fn end_window(&mut self) -> bool {
-        self.windows += 1;
-        self.windows >= WINDOWS_AT_ONCE || self.rows >= BATCH_ROWS
+        self.windows_left = self.windows_left.saturating_sub(1);
+        self.windows_left == 0 || self.rows >= BATCH_ROWS
     }
 
     /// Emits what waits.
     pub fn emit(&mut self, plan: &Plan, out: &mut dyn Output) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let rows = std::mem::take(&mut self.waiting_rows);
+        self.waiting_bytes = 0;
         let bounds = |which: usize| -> Int64Array {
             let mut all = Vec::with_capacity(rows);
             for (window, results) in &waiting {
@@ -101,7 +121,7 @@ impl Fired {
             all.into()
         };
         let (starts, ends) = (bounds(0), bounds(1));
-        match Results::together(waiting.into_iter().map(|(_, results)| results).collect())? {
+        match Results::concat(waiting.into_iter().map(|(_, results)| results).collect())? {
             Some(results) => windows(plan, starts, ends, results, out),
             None => Ok(()),
         }

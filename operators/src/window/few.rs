@@ -21,16 +21,17 @@ pub(super) struct Few {
 }
 
 impl Few {
-    /// Those of `slices` that have rows, which are in the order of their ends; the first and the last of them have some.
+    /// Slices in the order of their ends, and times that lie in them.
     pub fn new(slices: Vec<Slice>, times: ScalarBuffer<EventTime>) -> Self {
-        let mut few = Self { slices, times };
-        if few.slices.len() > 2 {
-            few.drop_empty();
-        }
-        few
+        Self { slices, times }
     }
 
-    fn drop_empty(&mut self) {
+    /// Without the slices that have no rows, where the first and the last of them have some.
+    #[must_use]
+    pub fn with_rows(mut self) -> Self {
+        if self.slices.len() == 2 {
+            return self;
+        }
         let bounds = self.bounds();
         let until = bounds.into_iter().map(|bound| count_before(&self.times, bound));
         let mut until = until.chain([self.times.len()]);
@@ -39,6 +40,7 @@ impl Few {
             let until = until.next().unwrap_or(before);
             std::mem::replace(&mut before, until) < until
         });
+        self
     }
 
     /// The slices, in the order of their ends.
@@ -142,7 +144,7 @@ mod tests {
     /// Slices of ten, from -20 on.
     fn few(slices: i64, times: Vec<EventTime>) -> Few {
         let slice = |n: i64| Slice { end: 10 * n - 20, first_window_end: 10 * n - 20 };
-        Few::new((1..=slices).map(slice).collect(), times.into())
+        Few::new((1..=slices).map(slice).collect(), times.into()).with_rows()
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub(super) fn several_of<'a, K: Ord + 'a, V>(
 ) -> Vec<&'a mut V> {
     let ([first, ..], [.., last]) = (keys, keys) else { return Vec::new() };
     let some = map.range_mut(first..=last).filter(|(key, _)| keys.contains(key));
-    some.map(|(_, value)| value).collect()
+    let values: Vec<_> = some.map(|(_, value)| value).collect();
+    debug_assert_eq!(values.len(), keys.len(), "each key is there");
+    values
 }
 
 /// Evaluates a batch and puts its rows into slices; counts them. Late rows and those that cannot
@@ -124,7 +126,9 @@ fn few_slices(
     let (first, last) = (window.slice_end(range.min)?, window.slice_end(range.max)?);
     let floor = batch.floor.as_ref().and_then(arrow::compute::max);
     let floor = floor.map_or(watermark, |floor| floor.max(watermark));
-    if floor >= first || last - first >= FEW as i64 * window.step() {
+    // Times at both ends of time are further apart than a number says.
+    let steps = last.checked_sub(first)? / window.step();
+    if floor >= first || steps >= FEW as i64 {
         return None;
     }
     let ends: Vec<EventTime> = (first..=last).step_by(window.step() as usize).collect();
@@ -202,6 +206,7 @@ impl Placed {
     pub fn go_into(self, tables: &mut impl SliceTables) -> Result<()> {
         let left = match self.slices {
             Slices::Few(few) if self.only_counted => {
+                let few = few.with_rows();
                 let counted = tables.count_few(&few, &self.rows)?;
                 let rows = self.rows.slice(counted, self.rows.rows - counted);
                 Self { rows, slices: Slices::Few(few.behind(counted)), ..self }

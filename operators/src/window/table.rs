@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::DataType;
 use datafusion_expr::EmitTo;
@@ -348,21 +348,14 @@ impl Partial {
 
 impl Results {
     /// The same groups in this order; nothing of nothing.
-    pub fn together(mut parts: Vec<Self>) -> Result<Option<Self>> {
+    pub fn concat(mut parts: Vec<Self>) -> Result<Option<Self>> {
         if parts.len() < 2 {
             return Ok(parts.pop());
         }
-        let column = |of: fn(&Self) -> &Vec<ArrayRef>, number: usize| {
-            let columns: Vec<_> = parts.iter().map(|part| of(part)[number].as_ref()).collect();
-            Ok(concat(&columns)?)
-        };
-        let columns = |of: fn(&Self) -> &Vec<ArrayRef>| {
-            (0..of(&parts[0]).len()).map(|number| column(of, number)).collect::<Result<_>>()
-        };
         Ok(Some(Self {
-            keys: columns(|part| &part.keys)?,
-            values: columns(|part| &part.values)?,
             rows: parts.iter().map(|part| part.rows).sum(),
+            keys: concat_columns(parts.iter().map(|part| &part.keys))?,
+            values: concat_columns(parts.iter().map(|part| &part.values))?,
         }))
     }
 
@@ -370,4 +363,16 @@ impl Results {
     pub fn bytes(&self) -> usize {
         self.keys.iter().chain(&self.values).map(|column| column.get_array_memory_size()).sum()
     }
+}
+
+/// The columns of some parts, each with the rows of all.
+fn concat_columns<'a>(
+    parts: impl Iterator<Item = &'a Vec<ArrayRef>> + Clone,
+) -> Result<Vec<ArrayRef>> {
+    let columns = parts.clone().next().map_or(0, Vec::len);
+    let column = |number: usize| {
+        let column: Vec<&dyn Array> = parts.clone().map(|part| part[number].as_ref()).collect();
+        Ok(concat(&column)?)
+    };
+    (0..columns).map(column).collect()
 }

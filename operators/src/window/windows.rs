@@ -127,7 +127,7 @@ impl Windows {
         let due = |end: &EventTime| *end <= watermark;
         let mut next = self.next();
         if next.as_ref().is_some_and(due) {
-            let mut fired = Fired::default();
+            let mut fired = Fired::new(&self.work.plan);
             while let Some(end) = next.filter(due) {
                 self.fire_window(end, &mut fired, out)?;
                 next = self.next();
@@ -431,7 +431,7 @@ mod tests {
     fn results_of_windows_leave_in_batches_that_are_not_too_large() {
         let plan = count_per(AlignedWindow::tumbling(10, 0).unwrap());
         let mut out = Collected::default();
-        let mut fired = Fired::default();
+        let mut fired = Fired::new(&plan);
         let mut number = 0;
         let mut expected = Vec::new();
         for (window, rows) in [3000, 5000, 192, 1, 20_000, 7].into_iter().enumerate() {
@@ -448,6 +448,21 @@ mod tests {
         let sizes: Vec<_> = out.batches.iter().map(Batch::len).collect();
         assert_eq!(sizes, [8192, 1, 8192, 8192, 3616, 7]);
         assert_eq!(counts(&out), expected);
+    }
+
+    #[test]
+    fn large_results_do_not_wait_for_each_other() {
+        let plan = count_per(AlignedWindow::tumbling(10, 0).unwrap());
+        let (mut out, mut fired) = (Collected::default(), Fired::new(&plan));
+        for end in [10, 20, 30] {
+            let mut numbers = Vec::with_capacity(100_000);
+            numbers.push(end);
+            let values = vec![Arc::new(Int64Array::from(numbers)) as _];
+            let results = Results { keys: vec![], values, rows: 1 };
+            fired.add(&plan, [end - 10, end], results, &mut out).unwrap();
+        }
+        fired.emit(&plan, &mut out).unwrap();
+        assert_eq!(out.batches.iter().map(Batch::len).collect::<Vec<_>>(), [1, 1, 1]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What random scenarios do not reach: volumes, bad rows, and times far apart.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::cast::AsArray;
-use arrow::array::types::Int64Type;
+use arrow::array::types::{Int64Type, TimestampMicrosecondType};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion_functions_aggregate::count::count_udaf;
@@ -105,6 +106,66 @@ fn rows_that_cannot_be_processed_are_dead_letters_with_their_record() {
         }
         advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
         assert_eq!(counts(&out), [1, 1]);
+    }
+}
+
+#[test]
+fn times_at_both_ends_of_time_are_counted_in_their_windows() {
+    let aggregate = count_by_number(tumbling(10), DataType::Int64);
+    let keys = || Arc::new(Int64Array::from(vec![1, 1, 1])) as ArrayRef;
+    let times = vec![Some(-5_000_000_000_000_000_000), Some(0), Some(5_000_000_000_000_000_000)];
+    for operator in [aggregate.fused(&context(0, 1)), aggregate.combiner(&context(0, 1))] {
+        let (mut operator, mut out) = (operator.unwrap(), Collected::default());
+        operator.process(0, Batch::new(rows(times.clone(), keys())), &mut out).unwrap();
+        advance(operator.as_mut(), END_OF_TIME, &mut out).unwrap();
+        assert_eq!(out.fate(Fate::Counted), 3);
+        assert_eq!(out.rows(), 3);
+    }
+}
+
+/// Rows of slices between which there are others, and keys that the tables have no place for.
+#[test]
+fn rows_of_a_few_slices_leave_those_between_them_alone() {
+    let aggregate = count_by_number(tumbling(10), DataType::Int64);
+    let batches: [Vec<(i64, i64)>; 3] = [
+        (0..100).map(|key| (15, key)).collect(),
+        (0..100).map(|key| (35, key)).collect(),
+        (0..300)
+            .map(|row| ([5, 25, 45][row % 3], if row == 200 { 1 << 40 } else { row as i64 % 100 }))
+            .collect(),
+    ];
+    let mut expected = BTreeMap::new();
+    for (time, key) in batches.iter().flatten() {
+        *expected.entry((time / 10 * 10, *key)).or_insert(0) += 1;
+    }
+    let batch = |rows_of: &Vec<(i64, i64)>| {
+        let times = rows_of.iter().map(|(time, _)| Some(*time)).collect();
+        let keys = Int64Array::from_iter_values(rows_of.iter().map(|(_, key)| *key));
+        Batch::new(rows(times, Arc::new(keys)))
+    };
+    let mut fused = aggregate.fused(&context(0, 1)).unwrap();
+    let mut combiner = aggregate.combiner(&context(0, 1)).unwrap();
+    let mut merger = aggregate.merger(&context(0, 1)).unwrap();
+    let [mut between, mut direct, mut exchanged] = [0; 3].map(|_| Collected::default());
+    for rows in &batches {
+        fused.process(0, batch(rows), &mut direct).unwrap();
+        combiner.process(0, batch(rows), &mut between).unwrap();
+    }
+    advance(combiner.as_mut(), END_OF_TIME, &mut between).unwrap();
+    for parcel in between.parcels {
+        merger.receive(parcel, &mut exchanged).unwrap();
+    }
+    for (operator, out) in [(&mut fused, &mut direct), (&mut merger, &mut exchanged)] {
+        advance(operator.as_mut(), END_OF_TIME, out).unwrap();
+        let of = |batch: &Batch| {
+            let column = |number: usize| batch.rows.column(number);
+            let starts = column(0).as_primitive::<TimestampMicrosecondType>().values().to_vec();
+            let keys = column(3).as_primitive::<Int64Type>().values().to_vec();
+            starts.into_iter().zip(keys).collect::<Vec<_>>()
+        };
+        let groups: Vec<_> = out.batches.iter().flat_map(of).collect();
+        let found: BTreeMap<_, _> = groups.into_iter().zip(counts(out)).collect();
+        assert_eq!(found, expected);
     }
 }
 

@@ -102,7 +102,7 @@ impl Scenario {
         let disorder = self.bound + self.size.min(30) + 2;
         let mut newest: Option<i64> = None;
         let keys = rng.random_range(1..6);
-        // Where there are no nulls, rows may be counted in two slices at once.
+        // Where there are no nulls, rows may be counted in several slices at once.
         let nulls = if self.values == Values::None { 0.0 } else { 0.1 };
         let key =
             |rng: &mut ChaCha8Rng| (!rng.random_bool(nulls)).then(|| rng.random_range(0..keys));

@@ -100,12 +100,10 @@ pub(super) fn count_few(mut tables: Vec<(i64, &mut [i64])>, keys: &[i64], few: &
         *counts = std::mem::take(counts).get_mut(from..).unwrap_or_default();
     }
     let len = tables.iter().map(|(_, counts)| counts.len()).min().unwrap_or_default();
-    let mut counts = tables.into_iter().map(|(_, counts)| &mut counts[..len]);
+    let mut counts: Vec<_> = tables.into_iter().map(|(_, counts)| &mut counts[..len]).collect();
     let (times, bounds) = (few.times(), few.bounds());
-    if let [bound] = *bounds
-        && let (Some(first), Some(last)) = (counts.next(), counts.next())
-    {
-        return count_two(low, [first, last], keys, times, bound).to_vec();
+    if let ([first, last], [bound]) = (counts.as_mut_slice(), bounds.as_slice()) {
+        return count_two(low, [first, last], keys, times, *bound).to_vec();
     }
     let mut all: [&mut [i64]; FEW] = Default::default();
     all.iter_mut().zip(counts).for_each(|(table, counts)| *table = counts);

@@ -580,7 +580,7 @@ fn counted_rows(keys: Vec<i64>) -> Evaluated {
 /// Slices of ten from 0 on, and the times of rows that lie in them.
 fn few(slices: usize, times: Vec<i64>) -> Few {
     let slice = |n: usize| Slice { end: 10 * n as i64, first_window_end: 10 * n as i64 };
-    Few::new((1..=slices).map(slice).collect(), times.into())
+    Few::new((1..=slices).map(slice).collect(), times.into()).with_rows()
 }
 
 /// Rows of a few slices: counted in all tables at once as far as that goes, and told apart from there on.
