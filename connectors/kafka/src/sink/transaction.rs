@@ -265,7 +265,13 @@ impl Transactions {
     /// What a failure means: redo, stop for a newer instance, or end.
     fn failed(&self, at: Step, error: &KafkaError) -> Failed {
         let delivery = self.producer.client().context().failed.lock().filter(|c| !is_bystander(*c));
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        let code = match error.rdkafka_error_code() {
+            // It has failed meanwhile, in a thread of its own: what that was is asked for.
+            Some(RDKafkaErrorCode::Fatal) => {
+                self.producer.client().fatal_error().map_or(RDKafkaErrorCode::Fatal, |(of, _)| of)
+            }
+            code => code.unwrap_or(RDKafkaErrorCode::Fail),
+        };
         let what = format!(
             "{}, topic '{}', transaction '{}'",
             self.name, self.topic, self.transactional_id

@@ -14,8 +14,9 @@ use crate::KafkaSink;
 use crate::client::properties::ClientProperties;
 use crate::partitioner::Partitioning;
 use crate::sink::commit::{CommitterSettings, TransactionCommitter};
+use crate::sink::staged::StagedReader;
 use crate::sink::topic::block_on;
-use crate::sink::transaction::{Step, Transactions};
+use crate::sink::transaction::{Assigned, Failed, Step, Transactions};
 
 /// A job with one exactly-once sink.
 struct Job {
@@ -49,6 +50,13 @@ impl Job {
 
     fn transactional_id(&self) -> String {
         format!("tidemill-{}-out", self.name)
+    }
+
+    /// What a committer's transactions are made with.
+    fn transactions(&self) -> Transactions {
+        let options = [("properties.bootstrap.servers", brokers())].into_iter().collect();
+        let properties = ClientProperties::parse(&options).unwrap();
+        Transactions::open("sink out", &self.topic, &self.transactional_id(), &properties).unwrap()
     }
 
     /// A committer whose steps can be taken one by one.
@@ -149,6 +157,29 @@ fn an_older_instance_is_fenced_and_leaves_nothing() {
     assert_eq!(older.commit(3, &[job.staged(0, 3, 0..1)]).unwrap_err().kind(), ErrorKind::Fenced);
 }
 
+/// librdkafka hears of it in a thread of its own, and then refuses whatever comes next.
+#[test]
+fn an_instance_that_is_fenced_between_two_calls_says_so_at_every_step() {
+    let job = Job::new(1);
+    let older = job.transactions();
+    let staged = job.staged(0, 1, 0..10);
+    let staged = [StagedReader::new(&staged).unwrap()];
+    let mut assigned = Assigned::default();
+    (0..10).for_each(|_| assigned.push(0));
+    older.begin().unwrap();
+    let _newer = job.transactions();
+    older.produce(1, &staged, &assigned).unwrap();
+    let failed = [
+        older.commit().unwrap_err(),
+        older.produce(1, &staged, &assigned).unwrap_err(),
+        older.begin().unwrap_err(),
+    ];
+    for Failed { at, error, .. } in failed {
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{at:?}: {error}");
+        assert!(error.to_string().contains("another instance of this job has taken over"));
+    }
+}
+
 #[test]
 fn the_epoch_is_known_even_where_the_marker_is_forgotten() {
     let job = Job::new(3);
@@ -203,10 +234,7 @@ fn a_record_that_the_topic_takes_no_longer_waits_in_the_checkpoint_until_it_does
 #[test]
 fn a_call_that_fails_at_once_is_not_made_again_at_once() {
     let job = Job::new(1);
-    let options = [("properties.bootstrap.servers", brokers())].into_iter().collect();
-    let properties = ClientProperties::parse(&options).unwrap();
-    let transactions =
-        Transactions::open("sink out", &job.topic, &job.transactional_id(), &properties).unwrap();
+    let transactions = job.transactions();
     let (start, calls) = (Instant::now(), Cell::new(0));
     let step = transactions.step(Step::Commit, || {
         calls.set(calls.get() + 1);
