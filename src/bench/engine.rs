@@ -84,8 +84,8 @@ pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
 }
 
 /// The workload as a job from any source of its rows into any sink. Where the rows are gone through several times,
-/// splits wait for each other: one that is many passes ahead would have windows open for all of them, and one that is
-/// some gaps ahead as many sessions of each key.
+/// splits wait for each other: one that is many windows ahead keeps all of them open, for each checkpoint to hold, and one
+/// that is some gaps ahead as many sessions of each key.
 pub(super) fn job(
     workload: &Workload,
     source: impl Source + 'static,
@@ -99,7 +99,8 @@ pub(super) fn job(
     if passes.times > 1 {
         let drift = match workload.query {
             Query::Session { gap_us } => gap_us,
-            _ => passes.span(),
+            Query::Tumbling { size_us } => 4 * size_us,
+            Query::Hopping { slide_us, .. } => 4 * slide_us,
         };
         rows = rows.align("passes", micros(drift));
     }

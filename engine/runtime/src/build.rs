@@ -252,7 +252,7 @@ impl Builder<'_> {
             // A shard without splits has no share, and nothing to hold back.
             rate: node.rate_limit.map(|rate| rate as f64 * share).filter(|rate| *rate > 0.0),
             live: shared.live[plan.node].clone(),
-            pace: shared.groups.pace(node.alignment.as_ref()),
+            pace: shared.groups.pace(node.alignment.as_ref(), waker),
             share,
             account: self.memory.account(MemoryKind::Buffers, &plan.name),
         };

@@ -104,6 +104,14 @@ impl Split {
         self.reader.is_some() && (self.due <= now || ready())
     }
 
+    /// How far it has come.
+    fn watermark_by(&self, time: &TimeAttribute) -> EventTime {
+        match time {
+            TimeAttribute::Event { strategy, .. } => self.watermark.watermark(strategy),
+            _ => BEGINNING,
+        }
+    }
+
     /// Whether it had nothing when it was asked, so long after its last row. A split that is not asked, since
     /// there is no room behind it, is not silent.
     fn is_silent(&self, after: Duration) -> bool {
@@ -306,7 +314,7 @@ impl SourceStation {
             return Ok(false);
         }
         let now = self.clock.elapsed();
-        self.align(now);
+        self.align();
         let stepped = if self.drops() {
             self.take_waiting(emitted)?
         } else {
@@ -355,7 +363,7 @@ impl SourceStation {
     }
 
     /// Tells its alignment group how far it has come, and holds the splits that are too far ahead.
-    fn align(&mut self, now: Duration) {
+    fn align(&mut self) {
         if !self.pace.is_aligned() {
             return;
         }
@@ -367,15 +375,8 @@ impl SourceStation {
         };
         let slowest = (0..self.splits.len()).filter(holds).map(|n| self.split_watermark(n)).min();
         self.pace.publish(slowest.unwrap_or(END_OF_TIME));
-        let limit = self.pace.limit();
-        for n in 0..self.splits.len() {
-            let held = self.split_watermark(n) > limit;
-            let split = &mut self.splits[n];
-            split.held = held;
-            if held {
-                split.due = split.due.max(now + self.linger.max(POLL_MIN));
-            }
-        }
+        let open = self.splits.iter_mut().filter(|split| split.reader.is_some());
+        self.pace.hold(open.map(|split| (split.watermark_by(&self.node.time), &mut split.held)));
     }
 
     /// The epoch ends here for this source: what is read belongs to it.
@@ -393,7 +394,9 @@ impl SourceStation {
         let now = self.clock.elapsed();
         let open = self.splits.iter().filter(|split| split.reader.is_some());
         let may_read = reading && !self.account.is_over();
-        let read = open.clone().map(|split| split.due).filter(|_| may_read).min();
+        // Who is held is woken.
+        let free = open.clone().filter(|split| !split.held);
+        let read = free.map(|split| split.due).filter(|_| may_read).min();
         let limited = self.limiter.as_ref().map(|limiter| limiter.next(now));
         let read = read.map(|due| limited.map_or(due, |limited| due.max(limited)));
         let idle_after = self.idle_after();
@@ -449,10 +452,7 @@ impl SourceStation {
     }
 
     fn split_watermark(&self, n: usize) -> EventTime {
-        match &self.node.time {
-            TimeAttribute::Event { strategy, .. } => self.splits[n].watermark.watermark(strategy),
-            _ => i64::MIN,
-        }
+        self.splits[n].watermark_by(&self.node.time)
     }
 
     fn read_split(
