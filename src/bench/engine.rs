@@ -83,9 +83,7 @@ pub fn aggregate(workload: &Workload) -> Result<Arc<dyn KeyedFactory>> {
     keyed.ok_or_else(|| Error::internal("the workload's job has no window"))
 }
 
-/// The workload as a job from any source of its rows into any sink. Where the rows are gone through several times,
-/// splits wait for each other: one that is many windows ahead keeps all of them open, for each checkpoint to hold, and one
-/// that is some gaps ahead as many sessions of each key.
+/// The workload as a job from any source of its rows into any sink.
 pub(super) fn job(
     workload: &Workload,
     source: impl Source + 'static,
@@ -96,13 +94,8 @@ pub(super) fn job(
     let mut job = Job::named(format!("bench-{}", workload.query.name()));
     let rows = job.source(source);
     let mut rows = rows.event_time("ts", Watermarks::bounded(micros(workload.disorder_us)));
-    if passes.times > 1 {
-        let drift = match workload.query {
-            Query::Session { gap_us } => gap_us,
-            Query::Tumbling { size_us } => 4 * size_us,
-            Query::Hopping { slide_us, .. } => 4 * slide_us,
-        };
-        rows = rows.align("passes", micros(drift));
+    if let Some(drift) = max_drift(workload, passes) {
+        rows = rows.align("bench", micros(drift));
     }
     let rows = rows.key_by(["key"]);
     let n = count().alias("n");
@@ -123,6 +116,17 @@ pub(super) fn job(
     };
     results.sink(sink);
     job
+}
+
+/// How far apart splits may be, where they wait for each other: one that is some gaps ahead has as many sessions of
+/// each key, and where the rows are gone through several times, one that is many windows ahead keeps all of them open,
+/// for each checkpoint to hold.
+fn max_drift(workload: &Workload, passes: Passes) -> Option<i64> {
+    match workload.query {
+        Query::Session { gap_us } => Some(gap_us),
+        Query::Tumbling { size_us } => (passes.times > 1).then_some(size_us.saturating_mul(4)),
+        Query::Hopping { slide_us, .. } => (passes.times > 1).then_some(slide_us.saturating_mul(4)),
+    }
 }
 
 /// A sink that adds up the results of each pass over the rows.
