@@ -61,25 +61,24 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     fits
 }
 
-/// Adds and counts values from this row on, and returns the first that has no position, or takes more than its cell.
-/// By itself, so that the loop needs no more than the processor has registers for.
+/// Adds and counts rows, a position and a value each, and returns how many were: up to the first that has no position,
+/// or takes more than its cell. By itself, so that the loop needs no more than the processor has registers for.
 #[inline(always)]
-fn add_each(
+fn add_each<'a>(
     cells: &mut [Cell],
     counts: &mut [i64],
-    position: impl Fn(usize) -> usize,
-    values: &[f64],
-    start: usize,
+    rows: impl Iterator<Item = (usize, &'a f64)>,
 ) -> usize {
     let cells = &mut cells[..counts.len()];
-    for (row, x) in values.iter().enumerate().skip(start) {
-        let position = position(row);
+    let mut added = 0;
+    for (position, x) in rows {
         if position >= counts.len() || !add(&mut cells[position], *x) {
-            return row;
+            break;
         }
         counts[position] += 1;
+        added += 1;
     }
-    values.len()
+    added
 }
 
 /// Adds what another cell holds, and says so; or changes nothing where that takes more than the cell.
@@ -167,23 +166,26 @@ impl Cells {
     }
 
     /// Counts rows and adds their values where all have one, while there are groups at their positions.
-    /// Returns how many rows that were. `key` knows the rows' keys.
+    /// Returns how many rows that were. Rows go by what has a position and tells a key.
     #[inline(always)]
-    pub fn add_counted(
+    pub fn add_counted<R: Copy>(
         &mut self,
         counts: &mut [i64],
-        position: impl Fn(usize) -> usize,
-        key: impl Fn(usize) -> i64,
+        rows: &[R],
+        position: impl Fn(R) -> usize,
+        key: impl Fn(R) -> i64,
         values: &[f64],
     ) -> usize {
-        let mut row = 0;
+        let mut added = 0;
         loop {
-            row = add_each(&mut self.cells, counts, &position, values, row);
-            let place = if row < values.len() { position(row) } else { counts.len() };
-            let Some(count) = counts.get_mut(place) else { return row };
+            let positions = rows[added..].iter().map(|row| position(*row));
+            added += add_each(&mut self.cells, counts, positions.zip(&values[added..]));
+            let (Some(row), Some(x)) = (rows.get(added), values.get(added)) else { return added };
+            let place = position(*row);
+            let Some(count) = counts.get_mut(place) else { return added };
             *count += 1;
-            self.add_rest(place, key(row), values[row]);
-            row += 1;
+            self.add_rest(place, key(*row), *x);
+            added += 1;
         }
     }
 

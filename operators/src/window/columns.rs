@@ -145,11 +145,11 @@ impl CellColumns {
                     fetch(cells, counts, some(n + 1));
                 }
                 let values = values.slice(n * together, part.len());
-                let key = |row: usize| part[row] as i64;
                 if is_first {
-                    cells.add_counted(counts, |row| part[row], key, values.values());
+                    let key = |group| group as i64;
+                    cells.add_counted(counts, part, |group| group, key, values.values());
                 } else {
-                    cells.update(part.iter().copied(), key, &values);
+                    cells.update(part.iter().copied(), |row| part[row] as i64, &values);
                 }
             }
         }

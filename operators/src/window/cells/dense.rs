@@ -79,9 +79,7 @@ pub(super) fn add_dense(
             if is_far {
                 ask(cells, counts, taken + ASKED);
             }
-            let keys = &keys[..values.len()];
-            let place = |row: usize| position(keys[row]);
-            let some = cells.add_counted(counts, place, |row| keys[row], values);
+            let some = cells.add_counted(counts, keys, position, |key| key, values);
             taken += some;
             if some < keys.len() {
                 return taken;
