@@ -183,9 +183,10 @@ mod tests {
                 let waiting = scope.spawn(|| {
                     shard.bind();
                     let mut held = false;
-                    let look = |_: &_| match comes_before {
-                        true => slow.publish(30),
-                        false => {}
+                    let look = |_: &_| {
+                        if comes_before {
+                            slow.publish(30);
+                        }
                     };
                     fast.hold([(100, &mut held)].into_iter().inspect(look));
                     held_now.send(held).unwrap();
