@@ -117,7 +117,7 @@ impl Stream {
     }
 
     /// Sources of the same `group` wait for their slowest split: one that is more than `max_drift` of
-    /// event time ahead of it is not read until it has come up.
+    /// event time ahead of it is not read until it is ahead by seven eighths of that at most.
     #[must_use]
     pub fn align(self, group: &str, max_drift: Duration) -> Self {
         let result = micros(max_drift)

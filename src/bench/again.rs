@@ -48,11 +48,6 @@ impl Passes {
         Self { times, span: (length / step + 1) * step, first }
     }
 
-    /// Microseconds of event time that a pass takes.
-    pub fn span(self) -> i64 {
-        self.span
-    }
-
     /// The pass in which a window starts, and by how much it is later than that of the first pass.
     pub fn of(self, window_start: i64) -> (usize, i64) {
         let pass = (window_start - self.first).div_euclid(self.span);

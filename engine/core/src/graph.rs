@@ -152,8 +152,8 @@ impl SinkNode {
     }
 }
 
-/// Watermark alignment: a split that is further ahead than the others of its group is not read until
-/// they have come up.
+/// Watermark alignment: a split that is too far ahead of the slowest of its group is not read until it
+/// is ahead by seven eighths of what is allowed at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alignment {
     /// Sources with the same group wait for one another.

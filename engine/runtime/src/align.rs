@@ -1,9 +1,13 @@
 //! Watermark alignment: sources of a group wait for their slowest split, on whatever shard it is.
 //!
-//! Every shard publishes how far the slowest of its splits has come; a split further ahead of the
-//! minimum than allowed is not read, until that has come up by an eighth of what is allowed: a shard
-//! that was woken for each batch of another would sleep and wake all the time. Invariants: the
-//! slowest split itself is never held; who holds one that may go on is woken.
+//! Every shard publishes how far the slowest of its splits has come. A split further ahead of the
+//! minimum than allowed is not read until it is ahead by seven eighths of that at most: a shard that
+//! was woken for each batch of another would sleep and wake all the time. Invariants: the slowest
+//! split itself is never held; who holds one that may go on is woken.
+//!
+//! Who holds a split says so and then looks how far the others have come; who has come further says
+//! so and then looks who waits. With sequentially consistent stores and loads one of the two sees the
+//! other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -24,7 +28,8 @@ struct Group {
     joined: AtomicUsize,
 }
 
-/// A source on a shard.
+/// A source on a shard, in a cache line of its own.
+#[repr(align(64))]
 struct Member {
     /// Its slowest split has come so far.
     reached: AtomicI64,
@@ -78,15 +83,17 @@ impl Group {
     }
 
     /// Wakes the shards that wait for no more than what all have come to.
-    fn wake(&self) {
-        let slowest = self.slowest();
+    fn wake(&self, slowest: EventTime) {
+        let (relaxed, ordered) = (Ordering::Relaxed, Ordering::SeqCst);
         for member in &self.members {
-            let awaited = member.awaits.load(Ordering::SeqCst);
-            if awaited <= slowest && awaited != END_OF_TIME {
-                member.awaits.store(END_OF_TIME, Ordering::SeqCst);
-                if let Some(shard) = member.shard.get() {
-                    shard.wake();
-                }
+            let awaited = member.awaits.load(ordered);
+            let is_there = awaited <= slowest && awaited != END_OF_TIME;
+            // One shard wakes it, the others see that it is done.
+            if is_there
+                && member.awaits.compare_exchange(awaited, END_OF_TIME, ordered, relaxed).is_ok()
+                && let Some(shard) = member.shard.get()
+            {
+                shard.wake();
             }
         }
     }
@@ -113,28 +120,29 @@ impl Pace {
         let reached = &group.members[*own].reached;
         if reached.load(Ordering::Relaxed) != watermark {
             reached.store(watermark, Ordering::SeqCst);
-            group.wake();
+            group.wake(group.slowest());
         }
     }
 
-    /// Tells of each of its splits, by how far it has come and whether it was held, whether it is. The shard is
-    /// woken when the first of them may go on.
+    /// Takes for each of its splits how far it has come and whether it is held, and changes the latter. The shard is
+    /// woken when the first of those that are held may go on.
     pub fn hold<'a>(&self, splits: impl Iterator<Item = (EventTime, &'a mut bool)>) {
         let Some(Aligned { group, own, max_drift }) = &self.0 else { return };
-        let close = max_drift - max_drift / 8;
+        let resume_drift = max_drift - max_drift / 8;
         let slowest = group.slowest();
         let mut awaited = END_OF_TIME;
         for (watermark, held) in splits {
-            let drift = if *held { close } else { *max_drift };
+            let drift = if *held { resume_drift } else { *max_drift };
             *held = watermark > slowest.saturating_add(drift);
             if *held {
-                awaited = awaited.min(watermark.saturating_sub(close));
+                awaited = awaited.min(watermark.saturating_sub(resume_drift));
             }
         }
-        group.members[*own].awaits.store(awaited, Ordering::SeqCst);
-        if awaited != END_OF_TIME {
+        let awaits = &group.members[*own].awaits;
+        if awaits.load(Ordering::Relaxed) != awaited {
+            awaits.store(awaited, Ordering::SeqCst);
             // Who came there in the meantime has not seen that it was waited for.
-            group.wake();
+            group.wake(group.slowest());
         }
     }
 }
@@ -167,6 +175,7 @@ mod tests {
             fast.hold([(watermark, &mut held)].into_iter());
             assert_eq!(held, expected, "{watermark} beside {slowest}");
         }
+        held = true;
         slow.hold([(11, &mut held)].into_iter());
         assert!(!held, "the slowest itself");
     }
@@ -197,6 +206,8 @@ mod tests {
                 assert!(is_held.recv().unwrap());
                 if !comes_before {
                     slow.publish(29);
+                    let Aligned { group, own, .. } = fast.0.as_ref().unwrap();
+                    assert_eq!(group.members[*own].awaits.load(Ordering::SeqCst), 30, "not yet");
                     slow.publish(30);
                 }
                 waiting.join().unwrap()

@@ -314,13 +314,17 @@ impl SourceStation {
             return Ok(false);
         }
         let now = self.clock.elapsed();
-        self.align();
+        self.publish();
+        self.hold();
         let stepped = if self.drops() {
             self.take_waiting(emitted)?
         } else {
             let next = self.readable(now).min_by_key(|n| self.split_watermark(*n));
             self.read_next(next, reading, now, emitted)?
         };
+        if stepped {
+            self.publish();
+        }
         let told = self.tell_time(emitted);
         if self.has_ended() {
             self.finished = true;
@@ -362,8 +366,8 @@ impl SourceStation {
         !may_grow && !waits && self.splits.iter().all(|split| split.reader.is_none())
     }
 
-    /// Tells its alignment group how far it has come, and holds the splits that are too far ahead.
-    fn align(&mut self) {
+    /// Tells its alignment group how far it has come.
+    fn publish(&self) {
         if !self.pace.is_aligned() {
             return;
         }
@@ -375,6 +379,10 @@ impl SourceStation {
         };
         let slowest = (0..self.splits.len()).filter(holds).map(|n| self.split_watermark(n)).min();
         self.pace.publish(slowest.unwrap_or(END_OF_TIME));
+    }
+
+    /// Holds the splits that are too far ahead of their alignment group.
+    fn hold(&mut self) {
         let open = self.splits.iter_mut().filter(|split| split.reader.is_some());
         self.pace.hold(open.map(|split| (split.watermark_by(&self.node.time), &mut split.held)));
     }

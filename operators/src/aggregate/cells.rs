@@ -61,8 +61,8 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     fits
 }
 
-/// Adds and counts rows, a position and a value each, and returns how many were: up to the first that has no position,
-/// or takes more than its cell. By itself, so that the loop needs no more than the processor has registers for.
+/// Adds and counts rows, a position and a value each, up to the first that has no position, or takes more than its cell.
+/// Returns how many rows came before that one. By itself, so that the loop needs no more than the processor has registers for.
 #[inline(always)]
 fn add_each<'a>(
     cells: &mut [Cell],
@@ -165,8 +165,8 @@ impl Cells {
         }
     }
 
-    /// Counts rows and adds their values where all have one, while there are groups at their positions.
-    /// Returns how many rows that were. Rows go by what has a position and tells a key.
+    /// Counts rows and adds their values where all have one, while there are groups at their positions, up to the end
+    /// of the rows or of the values. Returns how many rows that were. What a row is tells its position and its key.
     #[inline(always)]
     pub fn add_counted<R: Copy>(
         &mut self,

@@ -147,7 +147,9 @@ impl CellColumns {
                 let values = values.slice(n * together, part.len());
                 if is_first {
                     let key = |group| group as i64;
-                    cells.add_counted(counts, part, |group| group, key, values.values());
+                    let added =
+                        cells.add_counted(counts, part, |group| group, key, values.values());
+                    debug_assert_eq!(added, part.len(), "every group has a position");
                 } else {
                     cells.update(part.iter().copied(), |row| part[row] as i64, &values);
                 }
