@@ -56,7 +56,8 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     let fits = sum.add(x);
     if fits {
         set_sum(cell, &sum);
-        widen(cell, order_of_number(x));
+        let place = order_of_number(x);
+        widen(cell, place, place);
     }
     fits
 }
@@ -116,12 +117,12 @@ fn set_sum(cell: &mut Cell, sum: &Expansion<2>) {
     (cell[0], cell[1]) = (high.to_bits(), low.to_bits());
 }
 
-/// Takes the place of a value into account.
+/// Takes the places of the greatest and the least of some values into account.
 #[inline(always)]
-fn widen(cell: &mut Cell, place: i64) {
-    let place = place as u64 ^ 1 << 63;
-    cell[2] = cell[2].max(place);
-    cell[3] = cell[3].max(!place);
+fn widen(cell: &mut Cell, greatest: i64, least: i64) {
+    let unsigned = |place: i64| place as u64 ^ 1 << 63;
+    cell[2] = cell[2].max(unsigned(greatest));
+    cell[3] = cell[3].max(!unsigned(least));
 }
 
 fn extreme(place: u64) -> Option<f64> {
@@ -236,7 +237,8 @@ impl Cells {
     /// Adds what did not fit at once, or is not finite.
     #[cold]
     fn add_rest(&mut self, position: usize, key: i64, x: f64) {
-        widen(&mut self.cells[position], order(x));
+        let place = order(x);
+        widen(&mut self.cells[position], place, place);
         self.add_to_sum(position, key, x);
     }
 

@@ -3,29 +3,43 @@
 //! Invariant: sums are exact, so the cell's results are the same.
 
 use super::super::exact::Expansion;
-use super::super::extremum::order;
-use super::{Cell, expansion, extend, set_sum, widen};
+use super::super::extremum::order_of_number;
+use super::{Cell, expansion, set_sum, widen};
 
-/// Values that are added side by side.
-const LANES: usize = 4;
+/// Values that are added side by side, so that the processor's vectors are full.
+const LANES: usize = 8;
 
-/// What the values of one lane add up to.
-struct Lane {
-    sum: Expansion<2>,
+/// What the values of each lane add up to, as columns.
+struct Lanes {
+    high: [f64; LANES],
+    low: [f64; LANES],
+    /// Bits that are set where something did not fit, or a value is not finite.
+    lost: [u64; LANES],
     /// The places of the greatest and of the least.
-    extremes: Cell,
-    exact: bool,
+    greatest: [i64; LANES],
+    least: [i64; LANES],
 }
 
-impl Lane {
-    const EMPTY: Self = Self { sum: Expansion::ZERO, extremes: [0; 4], exact: true };
+impl Lanes {
+    const EMPTY: Self = Self {
+        high: [0.0; LANES],
+        low: [0.0; LANES],
+        lost: [0; LANES],
+        greatest: [i64::MIN; LANES],
+        least: [i64::MAX; LANES],
+    };
 
     #[inline(always)]
-    fn add(&mut self, x: f64) {
-        let (sum, rest) = self.sum.added(x);
-        self.sum = Expansion::of(sum);
-        self.exact &= rest == 0.0;
-        widen(&mut self.extremes, order(x));
+    fn add(&mut self, values: &[f64; LANES]) {
+        for (n, x) in values.iter().enumerate() {
+            let ([high, low], rest) = Expansion::of([self.high[n], self.low[n]]).added(*x);
+            (self.high[n], self.low[n]) = (high, low);
+            // No sign: zero may have one.
+            self.lost[n] |= rest.to_bits() << 1;
+            let place = order_of_number(*x);
+            self.greatest[n] = self.greatest[n].max(place);
+            self.least[n] = self.least[n].min(place);
+        }
     }
 }
 
@@ -33,18 +47,20 @@ impl Lane {
 #[inline(always)]
 #[must_use]
 pub(super) fn add_all(cell: &mut Cell, values: &[f64]) -> bool {
-    let mut lanes = [Lane::EMPTY; LANES];
-    let (groups, rest) = values.as_chunks::<LANES>();
-    for group in groups {
-        lanes.iter_mut().zip(group).for_each(|(lane, x)| lane.add(*x));
-    }
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| lane.add(*x));
+    let (groups, rest) = values.as_chunks();
+    let mut lanes = Lanes::EMPTY;
+    groups.iter().for_each(|group| lanes.add(group));
     let (mut sum, mut all) = (expansion(cell), *cell);
-    for lane in &lanes {
-        if !lane.exact || !lane.sum.parts().iter().all(|part| sum.add(*part)) {
-            return false;
-        }
-        extend(&mut all, &lane.extremes);
+    let parts = lanes.high.iter().chain(&lanes.low).chain(rest);
+    if lanes.lost != [0; LANES] || !parts.into_iter().all(|part| sum.add(*part)) {
+        return false;
+    }
+    for (greatest, least) in lanes.greatest.iter().zip(lanes.least) {
+        widen(&mut all, *greatest, least);
+    }
+    for x in rest {
+        let place = order_of_number(*x);
+        widen(&mut all, place, place);
     }
     set_sum(&mut all, &sum);
     *cell = all;

@@ -16,6 +16,14 @@ pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, error)
 }
 
+/// `a + b` rounded, and whether that is exact. What a sum differs from its larger addend is a double, and so is the
+/// difference: it tells, and nobody has to know which of the two is the larger.
+#[inline(always)]
+fn sum_if_exact(a: f64, b: f64) -> (f64, bool) {
+    let sum = a + b;
+    (sum, sum - a == b && sum - b == a)
+}
+
 /// Whether [`square`] of `x` is exact: neither it nor its rounding error leaves the normal doubles.
 #[inline(always)]
 pub(super) fn is_square_exact(x: f64) -> bool {
@@ -109,8 +117,12 @@ impl<const N: usize> Expansion<N> {
     #[inline(always)]
     #[must_use]
     pub fn add(&mut self, x: f64) -> bool {
-        let (parts, rest) = self.added(x);
-        let exact = rest == 0.0;
+        let (mut parts, mut rest) = (self.0, x);
+        for part in &mut parts[..N - 1] {
+            (*part, rest) = two_sum(*part, rest);
+        }
+        let (last, exact) = sum_if_exact(parts[N - 1], rest);
+        parts[N - 1] = last;
         if exact {
             self.0 = parts;
         }
