@@ -2,9 +2,10 @@
 //! the usual aggregates of a window come from in one pass. On the data path behind a table's look-up.
 //!
 //! ```text
-//! cell   sum: 2 × f64 | greatest | least         32 bytes; all zero means no value
+//! cell   sum: 2 × f64 or an i128 | greatest | least         32 bytes; all zero means no value
 //! ```
 //!
+//! Sums are integers as long as all values are multiples of one [`Unit`](fixed), and doubles from the first on that is not.
 //! Groups are positions that the caller gives out, and may be left empty. Invariant: a cell and its
 //! spill hold exactly what [`super::exact`] and [`super::extremum`] would, and go in and out as their
 //! state columns.
@@ -20,11 +21,28 @@ use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
 use super::extremum::{order, order_of_number, value_at};
 use crate::pages::{renew, zeros};
 
+mod fixed;
 mod run;
+
+use self::fixed::{MOST_ROWS, Unit, Words};
+
+pub(crate) use self::fixed::Whole;
 
 /// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
 /// bits, so that fresh memory need not be written to before it is used.
 type Cell = [u64; 4];
+
+/// What the sums in cells are. Zeros are zero in any case.
+#[derive(Clone, Copy, Default)]
+enum Sums {
+    /// There are none.
+    #[default]
+    None,
+    /// In units, of so many rows in all.
+    Fixed { unit: Unit, rows: usize },
+    /// In two doubles each.
+    Parts,
+}
 
 /// The places of values in their order start above this.
 const NO_VALUE: u64 = 0;
@@ -33,6 +51,7 @@ const NO_VALUE: u64 = 0;
 #[derive(Clone, Default)]
 pub(crate) struct Cells {
     cells: Vec<Cell>,
+    sums: Sums,
     /// By key: what does not fit into the group's cell.
     spills: HashMap<i64, Spill, ahash::RandomState>,
     /// By position, how many rows had no value; empty where all had one.
@@ -56,8 +75,8 @@ fn add(cell: &mut Cell, x: f64) -> bool {
     let fits = sum.add(x);
     if fits {
         set_sum(cell, &sum);
-        let place = order_of_number(x);
-        widen(cell, place, place);
+        let place = unsigned(order_of_number(x));
+        widen(cell, place, !place);
     }
     fits
 }
@@ -82,6 +101,28 @@ fn add_each<'a>(
     added
 }
 
+/// The same of rows in units, up to the first that has no position.
+#[inline(always)]
+fn add_whole(
+    cells: &mut [Cell],
+    counts: &mut [i64],
+    rows: impl Iterator<Item = (usize, (Words, u64))>,
+) -> usize {
+    let cells = &mut cells[..counts.len()];
+    let mut added = 0;
+    for (position, (units, place)) in rows {
+        if position >= counts.len() {
+            break;
+        }
+        let cell = &mut cells[position];
+        add_units(cell, in_units(units));
+        widen(cell, place, !place);
+        counts[position] += 1;
+        added += 1;
+    }
+    added
+}
+
 /// Adds what another cell holds, and says so; or changes nothing where that takes more than the cell.
 #[inline(always)]
 #[must_use]
@@ -90,11 +131,20 @@ fn join(cell: &mut Cell, other: &Cell) -> bool {
         *cell = *other;
         return true;
     }
+    let fits = join_sum(cell, &expansion(other));
+    if fits {
+        extend(cell, other);
+    }
+    fits
+}
+
+#[inline(always)]
+#[must_use]
+fn join_sum(cell: &mut Cell, other: &Expansion<2>) -> bool {
     let mut sum = expansion(cell);
-    let fits = expansion(other).parts().iter().all(|part| sum.add(*part));
+    let fits = other.parts().iter().all(|part| sum.add(*part));
     if fits {
         set_sum(cell, &sum);
-        extend(cell, other);
     }
     fits
 }
@@ -102,8 +152,19 @@ fn join(cell: &mut Cell, other: &Cell) -> bool {
 /// Takes the extremes of another cell into account.
 #[inline(always)]
 fn extend(cell: &mut Cell, other: &Cell) {
-    cell[2] = cell[2].max(other[2]);
-    cell[3] = cell[3].max(other[3]);
+    widen(cell, other[2], other[3]);
+}
+
+/// A sum in units.
+#[inline(always)]
+fn in_units([low, high]: Words) -> i128 {
+    (i128::from(high as i64) << 64) | i128::from(low)
+}
+
+#[inline(always)]
+fn add_units(cell: &mut Cell, units: i128) {
+    let sum = in_units([cell[0], cell[1]]).wrapping_add(units);
+    (cell[0], cell[1]) = (sum as u64, (sum >> 64) as u64);
 }
 
 #[inline(always)]
@@ -117,12 +178,17 @@ fn set_sum(cell: &mut Cell, sum: &Expansion<2>) {
     (cell[0], cell[1]) = (high.to_bits(), low.to_bits());
 }
 
-/// Takes the places of the greatest and the least of some values into account.
+/// Takes the places of the greatest and, inverted, the least of some values into account.
 #[inline(always)]
-fn widen(cell: &mut Cell, greatest: i64, least: i64) {
-    let unsigned = |place: i64| place as u64 ^ 1 << 63;
-    cell[2] = cell[2].max(unsigned(greatest));
-    cell[3] = cell[3].max(!unsigned(least));
+fn widen(cell: &mut Cell, greatest: u64, least: u64) {
+    cell[2] = cell[2].max(greatest);
+    cell[3] = cell[3].max(least);
+}
+
+/// A place in the order, in that of numbers without a sign.
+#[inline(always)]
+fn unsigned(place: i64) -> u64 {
+    place as u64 ^ 1 << 63
 }
 
 fn extreme(place: u64) -> Option<f64> {
@@ -145,6 +211,7 @@ impl Cells {
     /// So many groups, all of them empty.
     pub fn empty(&mut self, len: usize) {
         renew(&mut self.cells, len);
+        self.sums = Sums::None;
         self.spills = HashMap::default();
         self.nulls = Vec::new();
     }
@@ -166,6 +233,52 @@ impl Cells {
         }
     }
 
+    /// Keeps the sums in units from now on, if there are none yet and these values allow it.
+    pub fn expect(&mut self, values: &[f64]) {
+        if matches!(self.sums, Sums::None)
+            && let Some(unit) = Unit::of(values)
+        {
+            self.sums = Sums::Fixed { unit, rows: 0 };
+        }
+    }
+
+    /// Counts rows and adds their values while there are groups at their positions. Returns how many rows that were; `None`
+    /// where sums are not kept in units, or a value is no multiple of theirs.
+    #[inline(always)]
+    pub fn add_whole(
+        &mut self,
+        counts: &mut [i64],
+        positions: impl Iterator<Item = usize>,
+        values: &[f64],
+        whole: &mut Whole,
+    ) -> Option<usize> {
+        let Sums::Fixed { unit, rows } = &mut self.sums else { return None };
+        if *rows + values.len() > MOST_ROWS || !unit.whole(values, whole) {
+            return None;
+        }
+        let added = add_whole(&mut self.cells, counts, positions.zip(whole.iter()));
+        *rows += added;
+        Some(added)
+    }
+
+    /// Keeps the sums in doubles from now on.
+    #[inline(always)]
+    fn use_parts(&mut self) {
+        if !matches!(self.sums, Sums::Parts) {
+            self.turn_into_parts();
+        }
+    }
+
+    #[cold]
+    fn turn_into_parts(&mut self) {
+        if let Sums::Fixed { unit, .. } = self.sums {
+            for cell in &mut self.cells {
+                set_sum(cell, &Expansion::of(unit.parts([cell[0], cell[1]])));
+            }
+        }
+        self.sums = Sums::Parts;
+    }
+
     /// Counts rows and adds their values where all have one, while there are groups at their positions, up to the end
     /// of the rows or of the values. Returns how many rows that were. What a row is tells its position and its key.
     #[inline(always)]
@@ -177,6 +290,7 @@ impl Cells {
         key: impl Fn(R) -> i64,
         values: &[f64],
     ) -> usize {
+        self.use_parts();
         let mut added = 0;
         loop {
             let positions = rows[added..].iter().map(|row| position(*row));
@@ -194,14 +308,49 @@ impl Cells {
     #[inline(always)]
     pub fn add_run(&mut self, count: &mut i64, position: usize, key: i64, values: &[f64]) {
         *count += values.len() as i64;
-        if run::add_all(&mut self.cells[position], values) {
+        let total = run::total(values);
+        if total
+            .is_some_and(|(sum, extremes)| self.add_total(position, &sum, &extremes, values.len()))
+        {
             return;
         }
+        self.use_parts();
         for x in values {
             if !add(&mut self.cells[position], *x) {
                 self.add_rest(position, key, *x);
             }
         }
+    }
+
+    /// Adds what so many values of one group add up to, and says so; or changes nothing where that takes more than the cell.
+    #[inline(always)]
+    fn add_total(
+        &mut self,
+        position: usize,
+        sum: &Expansion<2>,
+        extremes: &Cell,
+        len: usize,
+    ) -> bool {
+        let cell = &mut self.cells[position];
+        let fits = match &mut self.sums {
+            Sums::Fixed { unit, rows } => {
+                let units = unit.total(sum.parts(), len).filter(|_| *rows + len <= MOST_ROWS);
+                units
+                    .inspect(|units| {
+                        *rows += len;
+                        add_units(cell, *units);
+                    })
+                    .is_some()
+            }
+            sums => {
+                *sums = Sums::Parts;
+                join_sum(cell, sum)
+            }
+        };
+        if fits {
+            extend(cell, extremes);
+        }
+        fits
     }
 
     /// Has a group's cell brought into the cache.
@@ -221,6 +370,7 @@ impl Cells {
         key: impl Fn(usize) -> i64,
         values: &Float64Array,
     ) {
+        self.use_parts();
         let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
         if nulls.is_some() && self.nulls.is_empty() {
             self.nulls = vec![0; self.cells.len()];
@@ -237,8 +387,8 @@ impl Cells {
     /// Adds what did not fit at once, or is not finite.
     #[cold]
     fn add_rest(&mut self, position: usize, key: i64, x: f64) {
-        let place = order(x);
-        widen(&mut self.cells[position], place, place);
+        let place = unsigned(order(x));
+        widen(&mut self.cells[position], place, !place);
         self.add_to_sum(position, key, x);
     }
 
@@ -266,9 +416,21 @@ impl Cells {
         moves: impl Iterator<Item = (usize, usize)> + Clone,
         key: impl Fn(usize) -> i64,
     ) {
-        for (from, to) in moves.clone() {
-            if !join(&mut self.cells[to], &other.cells[from]) {
-                self.join_rest(to, key(from), &other.cells[from]);
+        match self.adapt_to(other) {
+            Sums::Fixed { .. } => {
+                for (from, to) in moves.clone() {
+                    let (cell, more) = (&mut self.cells[to], &other.cells[from]);
+                    add_units(cell, in_units([more[0], more[1]]));
+                    extend(cell, more);
+                }
+            }
+            _ => {
+                for (from, to) in moves.clone() {
+                    let more = other.cell_in_parts(from);
+                    if !join(&mut self.cells[to], &more) {
+                        self.join_rest(to, key(from), &more);
+                    }
+                }
             }
         }
         if !other.nulls.is_empty() {
@@ -279,6 +441,42 @@ impl Cells {
             {
                 self.spills.entry(*key).or_default().join(spill);
             }
+        }
+    }
+
+    /// Keeps sums as others do, whose groups are then added, or in doubles. Returns how.
+    fn adapt_to(&mut self, other: &Self) -> Sums {
+        let adapted = match (self.sums, other.sums) {
+            (sums, Sums::None) | (Sums::None, sums) => sums,
+            (Sums::Fixed { unit, rows }, Sums::Fixed { unit: others, rows: more })
+                if unit == others && rows + more <= MOST_ROWS =>
+            {
+                Sums::Fixed { unit, rows: rows + more }
+            }
+            _ => Sums::Parts,
+        };
+        if matches!(adapted, Sums::Parts) {
+            self.use_parts();
+        }
+        self.sums = adapted;
+        adapted
+    }
+
+    /// A cell whose sum is in doubles, wherever it is kept.
+    #[inline(always)]
+    fn cell_in_parts(&self, position: usize) -> Cell {
+        let mut cell = self.cells[position];
+        set_sum(&mut cell, &self.sum_at(position));
+        cell
+    }
+
+    /// What of a group's sum is in its cell.
+    #[inline(always)]
+    fn sum_at(&self, position: usize) -> Expansion<2> {
+        let cell = &self.cells[position];
+        match self.sums {
+            Sums::Fixed { unit, .. } => Expansion::of(unit.parts([cell[0], cell[1]])),
+            _ => expansion(cell),
         }
     }
 
@@ -301,6 +499,7 @@ impl Cells {
 
     /// Adds an exact sum in parts.
     pub fn merge_sum(&mut self, position: usize, key: i64, parts: [f64; 2]) {
+        self.use_parts();
         parts.iter().for_each(|part| self.add_to_sum(position, key, *part));
     }
 
@@ -311,13 +510,9 @@ impl Cells {
 
     /// Takes an extreme value into account as one of its own end.
     pub fn merge_extreme(&mut self, position: usize, x: f64, greatest: bool) {
-        let cell = &mut self.cells[position];
-        let place = order(x) as u64 ^ 1 << 63;
-        if greatest {
-            cell[2] = cell[2].max(place);
-        } else {
-            cell[3] = cell[3].max(!place);
-        }
+        let place = unsigned(order(x));
+        let (greatest, least) = if greatest { (place, 0) } else { (0, !place) };
+        widen(&mut self.cells[position], greatest, least);
     }
 
     /// Forgets all that was added to a group.
@@ -338,22 +533,18 @@ impl Cells {
 
     /// The sum of a group's values, rounded once; `None` without values.
     pub fn sum(&self, group: Group) -> Option<f64> {
-        (self.count(group) > 0).then(|| {
-            sum(expansion(&self.cells[group.position]).parts(), self.spills.get(&group.key))
-        })
+        (self.count(group) > 0)
+            .then(|| sum(self.sum_at(group.position).parts(), self.spills.get(&group.key)))
     }
 
     /// The means of some groups' values, each rounded once; `None` without values.
     pub fn means(&self, groups: &[Group]) -> impl Iterator<Item = Option<f64>> + Clone {
-        let cell = |group: &Group| &self.cells[group.position];
-        let part = |part: usize| -> Vec<f64> {
-            groups.iter().map(|group| f64::from_bits(cell(group)[part])).collect()
-        };
         let counts: Vec<i64> = groups.iter().map(|group| self.count(*group)).collect();
         let mut means = vec![f64::NAN; groups.len()];
         // With a spill the cell has not all of the sum.
         if self.spills.is_empty() {
-            quotients([&part(0), &part(1)], &counts, &mut means);
+            let [high, low] = self.parts(groups);
+            quotients([&high, &low], &counts, &mut means);
         }
         let told = groups.iter().zip(means);
         told.map(|(group, mean)| if mean.is_nan() { self.mean(*group) } else { Some(mean) })
@@ -363,7 +554,7 @@ impl Cells {
     fn mean(&self, group: Group) -> Option<f64> {
         let count = self.count(group);
         (count > 0).then(|| {
-            let sum = expansion(&self.cells[group.position]);
+            let sum = self.sum_at(group.position);
             mean(sum.parts(), self.spills.get(&group.key), count.unsigned_abs())
         })
     }
@@ -381,15 +572,19 @@ impl Cells {
 
     /// The parts of the exact sums, and what did not fit into them: state columns.
     pub fn sum_states(&self, groups: &[Group]) -> [ArrayRef; 3] {
-        let part = |part: usize| -> ArrayRef {
-            let bits = groups.iter().map(|group| self.cells[group.position][part]);
-            Arc::new(Float64Array::from_iter_values(bits.map(f64::from_bits)))
-        };
+        let [high, low] = self.parts(groups).map(|part| Arc::new(Float64Array::from(part)) as _);
         let spills: BinaryArray =
             spill_column(groups.iter().map(|group| group.key), self.spills.len(), |key| {
                 self.spills.get(key)
             });
-        [part(0), part(1), Arc::new(spills)]
+        [high, low, Arc::new(spills)]
+    }
+
+    /// The first and the second doubles of the sums.
+    fn parts(&self, groups: &[Group]) -> [Vec<f64>; 2] {
+        let sums = groups.iter().map(|group| *self.sum_at(group.position).parts());
+        let (high, low) = sums.map(|[high, low]| (high, low)).unzip();
+        [high, low]
     }
 
     /// Bytes in use.
@@ -399,5 +594,55 @@ impl Cells {
             + self.nulls.capacity() * size_of::<i64>()
             + self.spills.allocation_size()
             + heap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of one group whose sum is kept in units, and may be of `more` others.
+    fn cells(more: usize) -> (Cells, [i64; 1]) {
+        let (mut cells, mut counts) = (Cells::default(), [0]);
+        cells.resize(1);
+        cells.expect(&[1.5]);
+        add(&mut cells, &mut counts, &[1.5, -0.25]);
+        let Sums::Fixed { rows, .. } = &mut cells.sums else { panic!("they are in units") };
+        *rows = MOST_ROWS - more;
+        (cells, counts)
+    }
+
+    fn add(cells: &mut Cells, counts: &mut [i64], values: &[f64]) -> bool {
+        let positions = values.iter().map(|_| 0);
+        cells.add_whole(counts, positions, values, &mut Whole::new()) == Some(values.len())
+    }
+
+    fn sum(cells: &Cells, counts: &[i64]) -> (Option<f64>, bool) {
+        let sum = cells.sum(Group { position: 0, key: 0, rows: counts[0] });
+        (sum, matches!(cells.sums, Sums::Fixed { .. }))
+    }
+
+    #[test]
+    fn units_are_left_before_a_sum_may_be_more_than_two_doubles_tell() {
+        let (mut rows, mut counts) = cells(3);
+        assert!(add(&mut rows, &mut counts, &[1.0, 2.0, 3.0]));
+        assert_eq!(sum(&rows, &counts), (Some(7.25), true));
+        assert!(!add(&mut rows, &mut counts, &[1.0]), "one too many");
+
+        let (mut run, [mut count]) = cells(3);
+        run.add_run(&mut count, 0, 0, &[1.0, 2.0, 3.0]);
+        assert_eq!(sum(&run, &[count]), (Some(7.25), true));
+        run.add_run(&mut count, 0, 0, &[1.0]);
+        assert_eq!(sum(&run, &[count]), (Some(8.25), false));
+
+        let (mut all, mut counts) = cells(3);
+        let (other, others) = cells(MOST_ROWS - 3);
+        all.take_in(&other, [(0, 0)].into_iter(), |_| 0);
+        counts[0] += others[0];
+        assert_eq!(sum(&all, &counts), (Some(2.5), true));
+        let (other, others) = cells(MOST_ROWS - 1);
+        all.take_in(&other, [(0, 0)].into_iter(), |_| 0);
+        counts[0] += others[0];
+        assert_eq!(sum(&all, &counts), (Some(3.75), false));
     }
 }

@@ -1,10 +1,10 @@
-//! Adds many values to one cell. On the data path where rows of one key follow each other: one after the
+//! Puts many values of one cell together. On the data path where rows of one key follow each other: one after the
 //! other they would wait for each other, so they are added in lanes, and the lanes then to the cell.
 //! Invariant: sums are exact, so the cell's results are the same.
 
 use super::super::exact::Expansion;
 use super::super::extremum::order_of_number;
-use super::{Cell, expansion, set_sum, widen};
+use super::{Cell, unsigned, widen};
 
 /// Values that are added side by side, so that the processor's vectors are full.
 const LANES: usize = 8;
@@ -43,26 +43,25 @@ impl Lanes {
     }
 }
 
-/// Adds values, and says so; or changes nothing where that takes more than the cell.
+/// Puts values together: what they add up to, and a cell of no value but for the extremes of these. `None` where something
+/// of the sum is lost.
 #[inline(always)]
-#[must_use]
-pub(super) fn add_all(cell: &mut Cell, values: &[f64]) -> bool {
+pub(super) fn total(values: &[f64]) -> Option<(Expansion<2>, Cell)> {
     let (groups, rest) = values.as_chunks();
     let mut lanes = Lanes::EMPTY;
     groups.iter().for_each(|group| lanes.add(group));
-    let (mut sum, mut all) = (expansion(cell), *cell);
+    let mut sum = Expansion::ZERO;
     let parts = lanes.high.iter().chain(&lanes.low).chain(rest);
     if lanes.lost != [0; LANES] || !parts.into_iter().all(|part| sum.add(*part)) {
-        return false;
+        return None;
     }
+    let mut extremes = [0; 4];
     for (greatest, least) in lanes.greatest.iter().zip(lanes.least) {
-        widen(&mut all, *greatest, least);
+        widen(&mut extremes, unsigned(*greatest), !unsigned(least));
     }
     for x in rest {
-        let place = order_of_number(*x);
-        widen(&mut all, place, place);
+        let place = unsigned(order_of_number(*x));
+        widen(&mut extremes, place, !place);
     }
-    set_sum(&mut all, &sum);
-    *cell = all;
-    true
+    Some((sum, extremes))
 }

@@ -7,12 +7,12 @@ use multiversion::multiversion;
 use tidemill_core::EventTime;
 use tidemill_core::prefetch::prefetch_all;
 
-use crate::aggregate::Cells;
+use crate::aggregate::{Cells, Whole};
 use crate::window::columns::fetch;
 use crate::window::few::{FEW, Few};
 
 /// Rows that are looked at together: they may all have the same key.
-const RUN: usize = 256;
+const RUN: usize = Whole::ROOM;
 
 /// More groups than this do not stay in the nearer caches.
 const NEAR: usize = 1 << 15;
@@ -65,6 +65,8 @@ pub(super) fn add_dense(
     if is_far {
         ask(cells, counts, 0);
     }
+    cells.expect(values);
+    let mut whole = Whole::new();
     for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
         prefetch_all(all, taken + 2 * RUN, RUN);
         prefetch_all(all_values, taken + 2 * RUN, RUN);
@@ -79,7 +81,11 @@ pub(super) fn add_dense(
             if is_far {
                 ask(cells, counts, taken + ASKED);
             }
-            let some = cells.add_counted(counts, keys, position, |key| key, values);
+            let positions = keys.iter().map(|key| position(*key));
+            let some = match cells.add_whole(counts, positions, values, &mut whole) {
+                Some(some) => some,
+                None => cells.add_counted(counts, keys, position, |key| key, values),
+            };
             taken += some;
             if some < keys.len() {
                 return taken;

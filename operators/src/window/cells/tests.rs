@@ -169,25 +169,48 @@ const SHAPES: [(i64, i64, i64); 7] = [
     (i64::MIN, 4, i64::MAX / 2),
 ];
 
-fn value(rng: &mut ChaCha8Rng, wild: bool) -> Option<f64> {
-    match rng.random_range(0..if wild { 12 } else { 40 }) {
+/// What values are like.
+#[derive(Clone, Copy, PartialEq)]
+enum Values {
+    /// All there and of one size, but for very few.
+    Alike,
+    /// Some are not there.
+    Sparse,
+    /// Of all sizes, and some are no numbers.
+    Wild,
+}
+
+use Values::{Alike, Sparse, Wild};
+
+fn value(rng: &mut ChaCha8Rng, values: Values) -> Option<f64> {
+    let wild = values == Wild;
+    let kinds = match values {
+        Alike => 4000,
+        Sparse => 40,
+        Wild => 12,
+    };
+    match rng.random_range(0..kinds) {
         0 => None,
         1 if wild => Some([f64::NAN, f64::INFINITY, f64::NEG_INFINITY][rng.random_range(0..3)]),
         2 if wild => Some([1e308, -1e308, 5e-324, -5e-324][rng.random_range(0..4)]),
         3 => Some([0.0, -0.0][rng.random_range(0..2)]),
         4 if wild => Some(1e17 * (rng.random::<f64>() - 0.5)),
+        5 if values == Alike => Some([1e-9, -1e9, f64::NAN][rng.random_range(0..3)]),
         _ => Some(rng.random::<f64>() * 100.0 - 20.0),
     }
 }
 
-fn rows(rng: &mut ChaCha8Rng, (first, width, step): (i64, i64, i64), wild: bool) -> Evaluated {
+fn rows(rng: &mut ChaCha8Rng, (first, width, step): (i64, i64, i64), are: Values) -> Evaluated {
     let len = rng.random_range(1..300);
     let key =
         |rng: &mut ChaCha8Rng| first.wrapping_add(rng.random_range(0..width).wrapping_mul(step));
-    let nulls = wild && rng.random_range(0..20) == 0;
+    let nulls = are == Wild && rng.random_range(0..20) == 0;
     let keys = (0..len).map(|row| (!nulls || row % 7 > 0).then(|| key(rng)));
     let keys: Int64Array = keys.collect();
-    let mut floats = || (0..len).map(|_| value(rng, wild)).collect::<Float64Array>();
+    // Tables of other shards, or this one's later rows, may be of another size.
+    let size = if are == Alike && rng.random_range(0..8) == 0 { 4096.0 } else { 1.0 };
+    let mut floats =
+        || (0..len).map(|_| value(rng, are).map(|x| x * size)).collect::<Float64Array>();
     let (a, b) = (Arc::new(floats()) as ArrayRef, Arc::new(floats()) as ArrayRef);
     let ones = Arc::new(Int64Array::from(vec![1; len])) as ArrayRef;
     Evaluated { rows: len, keys: vec![Arc::new(keys)], values: vec![ones, a, b] }
@@ -226,14 +249,14 @@ fn cells_and_accumulators_give_the_same_bits_for_all_rows_in_all_cuts() {
         println!("seed {seed}");
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let mut both = Both::new(&aggregates);
-        let wild = seed % 3 == 0;
+        let are = [Wild, Sparse, Alike][seed as usize % 3];
         let shapes: Vec<_> =
             (0..rng.random_range(1..3)).map(|_| SHAPES[rng.random_range(0..7)]).collect();
         for step in 0..rng.random_range(1..30) {
             let shape = shapes[step % shapes.len()];
-            both.update(&rows(rng, shape, wild));
-            let nothing = rows(rng, shape, wild).slice(0, 0);
-            let meanwhile = if rng.random_bool(0.5) { rows(rng, shape, wild) } else { nothing };
+            both.update(&rows(rng, shape, are));
+            let nothing = rows(rng, shape, are).slice(0, 0);
+            let meanwhile = if rng.random_bool(0.5) { rows(rng, shape, are) } else { nothing };
             match rng.random_range(0..18) {
                 0..3 => both.exchange(),
                 3 => both.rest(&meanwhile),
@@ -394,12 +417,12 @@ fn collected(
 }
 
 /// A row for each of many keys, more than results have in one part, from a random one on.
-fn many_rows(rng: &mut ChaCha8Rng, wild: bool) -> Evaluated {
+fn many_rows(rng: &mut ChaCha8Rng, are: Values) -> Evaluated {
     let first = rng.random_range(0..10_000);
     let len = 30_000;
     let keys: ArrayRef = Arc::new((first..first + len).map(Some).collect::<Int64Array>());
     let mut floats =
-        || -> ArrayRef { Arc::new((0..len).map(|_| value(rng, wild)).collect::<Float64Array>()) };
+        || -> ArrayRef { Arc::new((0..len).map(|_| value(rng, are)).collect::<Float64Array>()) };
     let (a, b) = (floats(), floats());
     let ones = Arc::new(Int64Array::from(vec![1; len as usize])) as ArrayRef;
     Evaluated { rows: len as usize, keys: vec![keys], values: vec![ones, a, b] }
@@ -419,12 +442,12 @@ fn an_owners_parts_give_the_same_bits_however_they_are_put_together() {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let base = SHAPES[rng.random_range(0..7)];
         let beside = (base.0.wrapping_add(base.1 / 2), base.1, base.2);
-        let wild = seed % 3 == 0;
+        let are = [Wild, Sparse, Alike][seed as usize % 3];
         let mut sender = || {
             let rows: Vec<_> = match rng.random_range(0..4) {
-                0 => vec![many_rows(rng, wild)],
-                1 => (0..12).map(|_| rows(rng, beside, wild)).collect(),
-                _ => (0..12).map(|_| rows(rng, base, wild)).collect(),
+                0 => vec![many_rows(rng, are)],
+                1 => (0..12).map(|_| rows(rng, beside, are)).collect(),
+                _ => (0..12).map(|_| rows(rng, base, are)).collect(),
             };
             let has_all_keys = |rows: &Evaluated| rows.keys[0].null_count() == 0;
             table_of(fast, &rows.into_iter().filter(has_all_keys).collect::<Vec<_>>())
