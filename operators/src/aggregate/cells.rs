@@ -5,7 +5,8 @@
 //! cell   sum: 2 × f64 or an i128 | greatest | least         32 bytes; all zero means no value
 //! ```
 //!
-//! Sums are integers as long as all values are multiples of one [`Unit`](fixed), and doubles from the first on that is not.
+//! Sums are integers as long as all values are multiples of one [`Unit`] and of a size, and doubles from the first on that
+//! is not.
 //! Groups are positions that the caller gives out, and may be left empty. Invariant: a cell and its
 //! spill hold exactly what [`super::exact`] and [`super::extremum`] would, and go in and out as their
 //! state columns.
@@ -17,20 +18,22 @@ use datafusion_common::Result;
 use hashbrown::HashMap;
 use tidemill_core::prefetch::prefetch;
 
+use self::cell::{
+    Cell, NO_VALUE, add, add_each, add_each_whole, add_units, expansion, extend, extreme, in_units,
+    join, join_sum, set_sum, unsigned, widen,
+};
+use self::fixed::MOST_ROWS;
 use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
-use super::extremum::{order, order_of_number, value_at};
+use super::extremum::order;
 use crate::pages::{renew, zeros};
 
+pub(crate) use self::fixed::{Unit, Whole};
+
+mod cell;
 mod fixed;
 mod run;
-
-use self::fixed::{MOST_ROWS, Unit, Words};
-
-pub(crate) use self::fixed::Whole;
-
-/// The bits of a group's exact sum, and of the places of its greatest and, inverted, least value. As
-/// bits, so that fresh memory need not be written to before it is used.
-type Cell = [u64; 4];
+#[cfg(test)]
+mod tests;
 
 /// What the sums in cells are. Zeros are zero in any case.
 #[derive(Clone, Copy, Default)]
@@ -43,9 +46,6 @@ enum Sums {
     /// In two doubles each.
     Parts,
 }
-
-/// The places of values in their order start above this.
-const NO_VALUE: u64 = 0;
 
 /// Exact sums and extremes of one column of doubles by position.
 #[derive(Clone, Default)]
@@ -64,135 +64,6 @@ pub(crate) struct Group {
     pub position: usize,
     pub key: i64,
     pub rows: i64,
-}
-
-/// Adds a value, and says so; or changes nothing where that takes more than the cell.
-#[inline(always)]
-#[must_use]
-fn add(cell: &mut Cell, x: f64) -> bool {
-    let mut sum = expansion(cell);
-    // Fits only if it is finite.
-    let fits = sum.add(x);
-    if fits {
-        set_sum(cell, &sum);
-        let place = unsigned(order_of_number(x));
-        widen(cell, place, !place);
-    }
-    fits
-}
-
-/// Adds and counts rows, a position and a value each, up to the first that has no position, or takes more than its cell.
-/// Returns how many rows came before that one. By itself, so that the loop needs no more than the processor has registers for.
-#[inline(always)]
-fn add_each<'a>(
-    cells: &mut [Cell],
-    counts: &mut [i64],
-    rows: impl Iterator<Item = (usize, &'a f64)>,
-) -> usize {
-    let cells = &mut cells[..counts.len()];
-    let mut added = 0;
-    for (position, x) in rows {
-        if position >= counts.len() || !add(&mut cells[position], *x) {
-            break;
-        }
-        counts[position] += 1;
-        added += 1;
-    }
-    added
-}
-
-/// The same of rows in units, up to the first that has no position.
-#[inline(always)]
-fn add_whole(
-    cells: &mut [Cell],
-    counts: &mut [i64],
-    rows: impl Iterator<Item = (usize, (Words, u64))>,
-) -> usize {
-    let cells = &mut cells[..counts.len()];
-    let mut added = 0;
-    for (position, (units, place)) in rows {
-        if position >= counts.len() {
-            break;
-        }
-        let cell = &mut cells[position];
-        add_units(cell, in_units(units));
-        widen(cell, place, !place);
-        counts[position] += 1;
-        added += 1;
-    }
-    added
-}
-
-/// Adds what another cell holds, and says so; or changes nothing where that takes more than the cell.
-#[inline(always)]
-#[must_use]
-fn join(cell: &mut Cell, other: &Cell) -> bool {
-    if *cell == [0; 4] {
-        *cell = *other;
-        return true;
-    }
-    let fits = join_sum(cell, &expansion(other));
-    if fits {
-        extend(cell, other);
-    }
-    fits
-}
-
-#[inline(always)]
-#[must_use]
-fn join_sum(cell: &mut Cell, other: &Expansion<2>) -> bool {
-    let mut sum = expansion(cell);
-    let fits = other.parts().iter().all(|part| sum.add(*part));
-    if fits {
-        set_sum(cell, &sum);
-    }
-    fits
-}
-
-/// Takes the extremes of another cell into account.
-#[inline(always)]
-fn extend(cell: &mut Cell, other: &Cell) {
-    widen(cell, other[2], other[3]);
-}
-
-/// A sum in units.
-#[inline(always)]
-fn in_units([low, high]: Words) -> i128 {
-    (i128::from(high as i64) << 64) | i128::from(low)
-}
-
-#[inline(always)]
-fn add_units(cell: &mut Cell, units: i128) {
-    let sum = in_units([cell[0], cell[1]]).wrapping_add(units);
-    (cell[0], cell[1]) = (sum as u64, (sum >> 64) as u64);
-}
-
-#[inline(always)]
-fn expansion(cell: &Cell) -> Expansion<2> {
-    Expansion::of([f64::from_bits(cell[0]), f64::from_bits(cell[1])])
-}
-
-#[inline(always)]
-fn set_sum(cell: &mut Cell, sum: &Expansion<2>) {
-    let [high, low] = sum.parts();
-    (cell[0], cell[1]) = (high.to_bits(), low.to_bits());
-}
-
-/// Takes the places of the greatest and, inverted, the least of some values into account.
-#[inline(always)]
-fn widen(cell: &mut Cell, greatest: u64, least: u64) {
-    cell[2] = cell[2].max(greatest);
-    cell[3] = cell[3].max(least);
-}
-
-/// A place in the order, in that of numbers without a sign.
-#[inline(always)]
-fn unsigned(place: i64) -> u64 {
-    place as u64 ^ 1 << 63
-}
-
-fn extreme(place: u64) -> Option<f64> {
-    (place != NO_VALUE).then(|| value_at((place ^ 1 << 63) as i64))
 }
 
 impl Cells {
@@ -233,17 +104,26 @@ impl Cells {
         }
     }
 
-    /// Keeps the sums in units from now on, if there are none yet and these values allow it.
-    pub fn expect(&mut self, values: &[f64]) {
+    /// Keeps the sums in units from now on, if there are none yet and these values allow it: in the larger one of that which
+    /// suits them and that which is expected.
+    pub fn choose_unit(&mut self, values: &[f64], expected: Option<Unit>) {
         if matches!(self.sums, Sums::None)
-            && let Some(unit) = Unit::of(values)
+            && let Some(unit) = Unit::of(values).max(expected)
         {
             self.sums = Sums::Fixed { unit, rows: 0 };
         }
     }
 
-    /// Counts rows and adds their values while there are groups at their positions. Returns how many rows that were; `None`
-    /// where sums are not kept in units, or a value is no multiple of theirs.
+    /// What the sums are kept in, if not in doubles.
+    pub fn unit(&self) -> Option<Unit> {
+        match self.sums {
+            Sums::Fixed { unit, .. } => Some(unit),
+            Sums::None | Sums::Parts => None,
+        }
+    }
+
+    /// Counts rows and adds their values while there are groups at their positions. Returns how many rows that were; `None`,
+    /// and nothing is added, where sums are not kept in units, a value does not fit, or there would be too many.
     #[inline(always)]
     pub fn add_whole(
         &mut self,
@@ -256,7 +136,7 @@ impl Cells {
         if *rows + values.len() > MOST_ROWS || !unit.whole(values, whole) {
             return None;
         }
-        let added = add_whole(&mut self.cells, counts, positions.zip(whole.iter()));
+        let added = add_each_whole(&mut self.cells, counts, positions.zip(whole.iter()));
         *rows += added;
         Some(added)
     }
@@ -271,7 +151,7 @@ impl Cells {
 
     #[cold]
     fn turn_into_parts(&mut self) {
-        if let Sums::Fixed { unit, .. } = self.sums {
+        if let Sums::Fixed { unit, rows: 1.. } = self.sums {
             for cell in &mut self.cells {
                 set_sum(cell, &Expansion::of(unit.parts([cell[0], cell[1]])));
             }
@@ -308,11 +188,10 @@ impl Cells {
     #[inline(always)]
     pub fn add_run(&mut self, count: &mut i64, position: usize, key: i64, values: &[f64]) {
         *count += values.len() as i64;
-        let total = run::total(values);
-        if total
-            .is_some_and(|(sum, extremes)| self.add_total(position, &sum, &extremes, values.len()))
+        if let Some((sum, extremes)) = run::total(values)
+            && self.add_total(position, &sum, values.len())
         {
-            return;
+            return extend(&mut self.cells[position], &extremes);
         }
         self.use_parts();
         for x in values {
@@ -322,35 +201,25 @@ impl Cells {
         }
     }
 
-    /// Adds what so many values of one group add up to, and says so; or changes nothing where that takes more than the cell.
+    /// Adds the sum of so many values of one group, and says so; or changes nothing where that takes more than the cell.
     #[inline(always)]
-    fn add_total(
-        &mut self,
-        position: usize,
-        sum: &Expansion<2>,
-        extremes: &Cell,
-        len: usize,
-    ) -> bool {
+    fn add_total(&mut self, position: usize, sum: &Expansion<2>, len: usize) -> bool {
         let cell = &mut self.cells[position];
-        let fits = match &mut self.sums {
+        match &mut self.sums {
             Sums::Fixed { unit, rows } => {
-                let units = unit.total(sum.parts(), len).filter(|_| *rows + len <= MOST_ROWS);
-                units
-                    .inspect(|units| {
-                        *rows += len;
-                        add_units(cell, *units);
-                    })
-                    .is_some()
+                if *rows + len > MOST_ROWS {
+                    return false;
+                }
+                let Some(units) = unit.total(sum.parts(), len) else { return false };
+                *rows += len;
+                add_units(cell, units);
+                true
             }
-            sums => {
+            sums @ (Sums::None | Sums::Parts) => {
                 *sums = Sums::Parts;
                 join_sum(cell, sum)
             }
-        };
-        if fits {
-            extend(cell, extremes);
         }
-        fits
     }
 
     /// Has a group's cell brought into the cache.
@@ -424,7 +293,7 @@ impl Cells {
                     extend(cell, more);
                 }
             }
-            _ => {
+            Sums::None | Sums::Parts => {
                 for (from, to) in moves.clone() {
                     let more = other.cell_in_parts(from);
                     if !join(&mut self.cells[to], &more) {
@@ -476,7 +345,7 @@ impl Cells {
         let cell = &self.cells[position];
         match self.sums {
             Sums::Fixed { unit, .. } => Expansion::of(unit.parts([cell[0], cell[1]])),
-            _ => expansion(cell),
+            Sums::None | Sums::Parts => expansion(cell),
         }
     }
 
@@ -594,55 +463,5 @@ impl Cells {
             + self.nulls.capacity() * size_of::<i64>()
             + self.spills.allocation_size()
             + heap
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Rows of one group whose sum is kept in units, and may be of `more` others.
-    fn cells(more: usize) -> (Cells, [i64; 1]) {
-        let (mut cells, mut counts) = (Cells::default(), [0]);
-        cells.resize(1);
-        cells.expect(&[1.5]);
-        add(&mut cells, &mut counts, &[1.5, -0.25]);
-        let Sums::Fixed { rows, .. } = &mut cells.sums else { panic!("they are in units") };
-        *rows = MOST_ROWS - more;
-        (cells, counts)
-    }
-
-    fn add(cells: &mut Cells, counts: &mut [i64], values: &[f64]) -> bool {
-        let positions = values.iter().map(|_| 0);
-        cells.add_whole(counts, positions, values, &mut Whole::new()) == Some(values.len())
-    }
-
-    fn sum(cells: &Cells, counts: &[i64]) -> (Option<f64>, bool) {
-        let sum = cells.sum(Group { position: 0, key: 0, rows: counts[0] });
-        (sum, matches!(cells.sums, Sums::Fixed { .. }))
-    }
-
-    #[test]
-    fn units_are_left_before_a_sum_may_be_more_than_two_doubles_tell() {
-        let (mut rows, mut counts) = cells(3);
-        assert!(add(&mut rows, &mut counts, &[1.0, 2.0, 3.0]));
-        assert_eq!(sum(&rows, &counts), (Some(7.25), true));
-        assert!(!add(&mut rows, &mut counts, &[1.0]), "one too many");
-
-        let (mut run, [mut count]) = cells(3);
-        run.add_run(&mut count, 0, 0, &[1.0, 2.0, 3.0]);
-        assert_eq!(sum(&run, &[count]), (Some(7.25), true));
-        run.add_run(&mut count, 0, 0, &[1.0]);
-        assert_eq!(sum(&run, &[count]), (Some(8.25), false));
-
-        let (mut all, mut counts) = cells(3);
-        let (other, others) = cells(MOST_ROWS - 3);
-        all.take_in(&other, [(0, 0)].into_iter(), |_| 0);
-        counts[0] += others[0];
-        assert_eq!(sum(&all, &counts), (Some(2.5), true));
-        let (other, others) = cells(MOST_ROWS - 1);
-        all.take_in(&other, [(0, 0)].into_iter(), |_| 0);
-        counts[0] += others[0];
-        assert_eq!(sum(&all, &counts), (Some(3.75), false));
     }
 }

@@ -45,7 +45,7 @@ mod strategy;
 mod tests;
 
 use call::Call;
-pub(crate) use cells::{Cells, Group, Whole};
+pub(crate) use cells::{Cells, Group, Unit, Whole};
 use strategy::Strategy;
 
 /// One aggregate call as the planner hands it over.

@@ -25,7 +25,7 @@ use super::few::Few;
 use super::plan::Evaluated;
 use super::results::STRETCH;
 use super::table::{Partial, Results};
-use crate::aggregate::Group;
+use crate::aggregate::{Group, Unit};
 
 mod dense;
 mod join;
@@ -50,11 +50,14 @@ const SMALL: usize = 256;
 /// is not known to have filled up.
 const AHEAD: usize = 128;
 
-/// Where keys lay in the tables before, as in the next slice's they probably will, and the memory of one of them.
+/// Where keys lay in the tables before, and of what size values were, as in the next slice's they probably will be; and the
+/// memory of one of them.
 #[derive(Default)]
 pub(super) struct Expected {
     range: Option<KeyRange>,
     owned: Option<Arc<OwnedKeys>>,
+    /// What the values before were multiples of.
+    unit: Option<Unit>,
     spare: Spare,
 }
 
@@ -163,6 +166,7 @@ impl CellTable {
         if self.cells.counts.is_empty() {
             self.begin(keys[0], keys.len(), expected);
         }
+        let unit = self.choose_unit(&values, expected);
         let mut row = 0;
         while row < keys.len() {
             let rest = keys.len() - row;
@@ -180,7 +184,25 @@ impl CellTable {
                 self.make_room(*key);
             }
         }
+        self.tell_unit(unit, &values, expected);
         self.tell(total, expected);
+    }
+
+    /// Chooses what the sums of the first column are kept in, if there is a choice. Returns it; `None` where these are doubles.
+    fn choose_unit(&mut self, values: &[&Float64Array], expected: &Expected) -> Option<Unit> {
+        let (cells, values) = (self.cells.columns.first_mut()?, values.first()?);
+        if values.null_count() == 0 {
+            cells.choose_unit(values.values(), expected.unit);
+        }
+        cells.unit()
+    }
+
+    /// Hands on what the sums of the first column are kept in; or, where these values did not fit, what they would.
+    fn tell_unit(&self, before: Option<Unit>, values: &[&Float64Array], expected: &mut Expected) {
+        if before.is_some() {
+            let now = self.cells.columns[0].unit();
+            expected.unit = now.or_else(|| Unit::of(values[0].values()));
+        }
     }
 
     /// Counts rows of a few slices in their tables, where keys have a place in all of these: to tell the rows apart first

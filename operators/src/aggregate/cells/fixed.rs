@@ -8,10 +8,12 @@
 //! sum     low word | high word, two's complement; of at most MOST_ROWS values, so that two doubles tell it exactly
 //! ```
 //!
-//! Invariant: a sum of so many rows is less than so many times [`LIMIT`] units.
+//! Invariant: a sum of so many rows is no more than so many times [`LIMIT`] units.
+
+use multiversion::multiversion;
 
 use super::super::extremum::order_of_number;
-use super::unsigned;
+use super::cell::{Words, unsigned};
 
 /// So many binary places lie between the first digits of the least and of the greatest value that fit.
 const RANGE: u64 = 27;
@@ -31,12 +33,9 @@ const AHEAD: u64 = 2;
 /// Bits of a double behind its first.
 const FRACTION: u32 = f64::MANTISSA_DIGITS - 1;
 
-/// A number of units, two's complement: the low word and the high one.
-pub(super) type Words = [u64; 2];
-
 /// A power of two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unit {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Unit {
     /// The exponent, as doubles have it, of the least values that are multiples whatever their bits are.
     exponent: u64,
 }
@@ -70,6 +69,12 @@ fn exponent(x: f64) -> u64 {
     x.to_bits() >> FRACTION & 0x7ff
 }
 
+/// That of the value furthest from zero.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn greatest_exponent(values: &[f64]) -> u64 {
+    values.iter().map(|x| exponent(*x)).max().unwrap_or(0)
+}
+
 /// The digits of a double, if it is neither zero nor too small to have all of them.
 #[inline(always)]
 fn digits(x: f64) -> u64 {
@@ -79,11 +84,10 @@ fn digits(x: f64) -> u64 {
 impl Unit {
     /// What values of this size are probably multiples of; `None` where it is not far from the least or the greatest double.
     pub fn of(values: &[f64]) -> Option<Self> {
-        /// Either way the unit, its inverse and all sums are doubles with all of their digits.
-        const EXPONENTS: std::ops::RangeInclusive<u64> = 0x100..=0x700;
-        let greatest = values.iter().map(|x| exponent(*x)).max()?;
-        let first = (greatest + AHEAD).next_multiple_of(STEP);
-        EXPONENTS.contains(&first).then(|| Self { exponent: first - RANGE })
+        /// Exponents of the greatest value that fits. At both ends the unit and all sums are doubles with all their digits.
+        const GREATEST: std::ops::RangeInclusive<u64> = 0x100..=0x700;
+        let greatest = (greatest_exponent(values) + AHEAD).next_multiple_of(STEP);
+        GREATEST.contains(&greatest).then(|| Self { exponent: greatest - RANGE })
     }
 
     fn size(self) -> f64 {
@@ -109,7 +113,7 @@ impl Unit {
     /// Makes values whole, no more than there is room for, and says so: `false` where one does not fit.
     #[inline(always)]
     pub fn whole(self, values: &[f64], into: &mut Whole) -> bool {
-        debug_assert!(values.len() <= Whole::ROOM, "others would not be told");
+        assert!(values.len() <= Whole::ROOM, "there is no room for more");
         let words = into.low.iter_mut().zip(&mut into.high).zip(&mut into.places);
         let mut fit = true;
         for (x, ((low, high), place)) in values.iter().zip(words) {
@@ -130,7 +134,7 @@ impl Unit {
 
     /// A number in units; `None` where it is no multiple, or far beyond all sums.
     fn multiple(self, x: f64) -> Option<i128> {
-        /// Beyond the greatest sum, and all digits that a multiple has are within their type.
+        /// The greatest sum is shifted by 53, and all digits stay within their type.
         const MOST: i64 = 64;
         let shift = exponent(x) as i64 - self.exponent as i64;
         if x == 0.0 || !(1 - MOST..=MOST).contains(&shift) {
@@ -161,19 +165,24 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use super::super::cell::in_units;
     use super::*;
-
-    fn units(words: Words) -> i128 {
-        i128::from(words[1] as i64) << 64 | i128::from(words[0])
-    }
 
     fn words(units: i128) -> Words {
         [units as u64, (units >> 64) as u64]
     }
 
-    /// A unit that values of the size of a hundred are multiples of, down to the thousandth part of a thousandth.
+    /// A unit that values up to a thousand are multiples of, down to 2^-18.
     fn unit() -> Unit {
         Unit::of(&[3.0, 100.0, -7.5]).unwrap()
+    }
+
+    /// That one, and the least and the greatest that there are.
+    fn units() -> [Unit; 3] {
+        let of = |greatest: i32| Unit::of(&[2.0_f64.powi(greatest)]).unwrap();
+        let [least, greatest] = [of(0x100 - 5 - 1023), of(0x700 - 2 - 1023)];
+        assert_eq!((least.exponent + RANGE, greatest.exponent + RANGE), (0x100, 0x700));
+        [unit(), least, greatest]
     }
 
     #[test]
@@ -185,13 +194,14 @@ mod tests {
             let size = rng.random_range(0.5..1.0) * 2.0_f64.powi(rng.random_range(-14..9));
             [size, -size][n % 2]
         };
-        let edges = [0.0, -0.0, least, -least, most.next_down(), -most.next_down()];
+        let edges =
+            [0.0, -0.0, 1.0, -1.0, 64.0, -64.0, least, -least, most.next_down(), -most.next_down()];
         for x in (0..10_000).map(random).chain(edges) {
             let (words, fits) = unit.words(x);
             assert!(fits, "{x}");
             let [high, low] = unit.parts(words);
-            assert_eq!((units(words) as f64 * unit.size(), high + low), (x, x));
-            assert_eq!(unit.multiple(x), Some(units(words)), "{x}");
+            assert_eq!((in_units(words) as f64 * unit.size(), high + low), (x, x));
+            assert_eq!(unit.multiple(x), Some(in_units(words)), "{x}");
         }
         for x in [least.next_down(), most, -most, 1e300, 5e-324, f64::INFINITY, f64::NAN] {
             assert!(!unit.words(x).1, "{x}");
@@ -200,10 +210,13 @@ mod tests {
 
     #[test]
     fn two_doubles_tell_the_sum_of_as_many_rows_as_may_be() {
-        let (unit, rng) = (unit(), &mut ChaCha8Rng::seed_from_u64(2));
+        let rng = &mut ChaCha8Rng::seed_from_u64(2);
         let most = (LIMIT * MOST_ROWS as u128) as i128;
         let random = |_| rng.random_range(-most..=most) >> rng.random_range(0..105);
-        for sum in (0..10_000).map(random).chain([most - 1, 1 - most, 0, 1, -1]) {
+        let sums: Vec<_> = (0..10_000).map(random).chain([most, -most, 0, 1, -1]).collect();
+        for (unit, sum) in
+            units().into_iter().flat_map(|unit| sums.iter().map(move |sum| (unit, *sum)))
+        {
             let parts = unit.parts(words(sum));
             let [high, low] = parts.map(|part| (part / unit.size()) as i128);
             assert_eq!(high + low, sum);

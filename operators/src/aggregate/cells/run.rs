@@ -4,7 +4,7 @@
 
 use super::super::exact::Expansion;
 use super::super::extremum::order_of_number;
-use super::{Cell, unsigned, widen};
+use super::cell::{Cell, unsigned, widen};
 
 /// Values that are added side by side, so that the processor's vectors are full.
 const LANES: usize = 8;

@@ -16,8 +16,8 @@ pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, error)
 }
 
-/// `a + b` rounded, and whether that is exact. What a sum differs from its larger addend is a double, and so is the
-/// difference: it tells, and nobody has to know which of the two is the larger.
+/// `a + b` rounded, and whether that is exact. The difference of a sum and its larger addend is exact (Dekker), so one of
+/// the comparisons tells, whichever addend that is; and if the sum is exact, both hold.
 #[inline(always)]
 fn sum_if_exact(a: f64, b: f64) -> (f64, bool) {
     let sum = a + b;
@@ -160,6 +160,32 @@ impl<const N: usize> Expansion<N> {
         }
         if parts.iter().all(|part| part.is_finite()) {
             self.0 = parts;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_exact_if_both_addends_are_what_is_left_of_it() {
+        let huge = 2.0_f64.powi(60);
+        for (a, b, exact) in [
+            (1.0, 2.0, true),
+            (0.0, -0.0, true),
+            (huge, -huge, true),
+            (1.0, huge, false),
+            (huge, 1.0, false),
+            (0.1, 0.2, false),
+            (5e-324, 5e-324, true),
+            (f64::MAX, f64::MAX, false),
+            (f64::MAX, f64::INFINITY, false),
+            (f64::INFINITY, 1.0, false),
+            (f64::INFINITY, f64::NEG_INFINITY, false),
+            (f64::NAN, 1.0, false),
+        ] {
+            assert_eq!(sum_if_exact(a, b).1, exact, "{a} + {b}");
         }
     }
 }

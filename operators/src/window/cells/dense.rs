@@ -65,7 +65,6 @@ pub(super) fn add_dense(
     if is_far {
         ask(cells, counts, 0);
     }
-    cells.expect(values);
     let mut whole = Whole::new();
     for (keys, values) in keys.chunks(RUN).zip(values.chunks(RUN)) {
         prefetch_all(all, taken + 2 * RUN, RUN);

@@ -399,6 +399,30 @@ fn places_of_the_table_before_are_taken_over_unless_they_are_far_too_many() {
     }
 }
 
+#[test]
+fn a_table_expects_values_of_the_size_that_the_one_before_it_had() {
+    let plan = plan(&[("sum", 2)]);
+    let mut expected = Expected::default();
+    // The first rows of a slice may be few, and small.
+    let mut is_whole = |parts: &[&[f64]]| {
+        let mut table = CellTable::new(plan.cells.clone().unwrap());
+        for part in parts {
+            let values: Vec<ArrayRef> = vec![Arc::new(Float64Array::from(part.to_vec()))];
+            let keys: ArrayRef = Arc::new(Int64Array::from(vec![1; part.len()]));
+            let rows = Evaluated { rows: part.len(), keys: vec![keys], values };
+            table.update(&rows, part.len(), &mut expected);
+        }
+        table.cells.columns[0].unit().is_some()
+    };
+    assert!(!is_whole(&[&[0.01], &[99.0, 0.01]]), "who knows");
+    for _ in 0..2 {
+        assert!(is_whole(&[&[0.01], &[99.0, 0.01]]), "as the rows before");
+    }
+    assert!(!is_whole(&[&[5.0], &[1e9]]), "larger than all before");
+    assert!(!is_whole(&[&[5.0], &[1e-3]]), "small beside what came last");
+    assert!(is_whole(&[&[5.0], &[1e-3]]), "that is forgotten");
+}
+
 /// What is given out in parts, in the order of keys.
 fn collected(
     all: impl FnOnce(&mut dyn FnMut(Results) -> Result<()>) -> Result<()>,
