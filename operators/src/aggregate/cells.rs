@@ -22,7 +22,7 @@ use self::cell::{
     Cell, NO_VALUE, add, add_each, add_each_whole, add_units, expansion, extend, extreme, in_units,
     join, join_sum, set_sum, unsigned, widen,
 };
-use self::fixed::MOST_ROWS;
+use self::fixed::{MOST_ROWS, make_whole};
 use super::exact::{Expansion, Spill, mean, quotients, spill_column, sum};
 use super::extremum::order;
 use crate::pages::{renew, zeros};
@@ -122,23 +122,28 @@ impl Cells {
         }
     }
 
-    /// Counts rows and adds their values while there are groups at their positions. Returns how many rows that were; `None`,
-    /// and nothing is added, where sums are not kept in units, a value does not fit, or there would be too many.
+    /// Counts rows, no more than there is room for in `whole`, and adds their values, none of which is missing, while there
+    /// are groups at their positions. Returns how many rows that were. What a row is tells its position and its key.
     #[inline(always)]
-    pub fn add_whole(
+    pub fn add_rows<R: Copy>(
         &mut self,
         counts: &mut [i64],
-        positions: impl Iterator<Item = usize>,
+        rows: &[R],
+        position: impl Fn(R) -> usize,
+        key: impl Fn(R) -> i64,
         values: &[f64],
         whole: &mut Whole,
-    ) -> Option<usize> {
-        let Sums::Fixed { unit, rows } = &mut self.sums else { return None };
-        if *rows + values.len() > MOST_ROWS || !unit.whole(values, whole) {
-            return None;
+    ) -> usize {
+        if let Sums::Fixed { unit, rows: before } = &mut self.sums
+            && *before + rows.len() <= MOST_ROWS
+            && make_whole(*unit, values, whole)
+        {
+            let positions = rows.iter().map(|row| position(*row));
+            let added = add_each_whole(&mut self.cells, counts, positions.zip(whole.iter()));
+            *before += added;
+            return added;
         }
-        let added = add_each_whole(&mut self.cells, counts, positions.zip(whole.iter()));
-        *rows += added;
-        Some(added)
+        self.add_counted(counts, rows, position, key, values)
     }
 
     /// Keeps the sums in doubles from now on.

@@ -25,7 +25,7 @@ use super::few::Few;
 use super::plan::Evaluated;
 use super::results::STRETCH;
 use super::table::{Partial, Results};
-use crate::aggregate::{Group, Unit};
+use crate::aggregate::{Cells, Group, Unit, Whole};
 
 mod dense;
 mod join;
@@ -263,12 +263,17 @@ impl CellTable {
 
     fn update_sparse(&mut self, keys: &[i64], values: &[Float64Array]) -> usize {
         let Index::Sparse(sparse) = &mut self.index else { return 0 };
-        let positions: Vec<usize> = keys.iter().map(|key| sparse.position(*key)).collect();
+        let rows: Vec<_> = keys.iter().map(|key| (sparse.position(*key), *key)).collect();
         let groups = sparse.keys.len();
         self.cells.resize(groups);
-        positions.iter().for_each(|position| self.cells.counts[*position] += 1);
-        for (cells, values) in self.cells.columns.iter_mut().zip(values) {
-            cells.update(positions.iter().copied(), |row| keys[row], values);
+        let CellColumns { columns, counts, .. } = &mut self.cells;
+        let together = usize::from(values.first().is_some_and(|v| v.null_count() == 0));
+        match columns.first_mut().filter(|_| together == 1) {
+            Some(cells) => add_sparse(cells, counts, &rows, values[0].values()),
+            None => rows.iter().for_each(|(position, _)| counts[*position] += 1),
+        }
+        for (cells, values) in columns.iter_mut().zip(values).skip(together) {
+            cells.update(rows.iter().map(|(position, _)| *position), |row| keys[row], values);
         }
         self.look_for_density();
         keys.len()
@@ -495,6 +500,14 @@ impl CellTable {
             }
         };
         index + self.cells.bytes()
+    }
+}
+
+/// Counts rows, by the positions of their keys, which all have one, and adds their values.
+fn add_sparse(cells: &mut Cells, counts: &mut [i64], rows: &[(usize, i64)], values: &[f64]) {
+    let mut whole = Whole::new();
+    for (rows, values) in rows.chunks(Whole::ROOM).zip(values.chunks(Whole::ROOM)) {
+        cells.add_rows(counts, rows, |row| row.0, |row| row.1, values, &mut whole);
     }
 }
 

@@ -75,6 +75,21 @@ fn greatest_exponent(values: &[f64]) -> u64 {
     values.iter().map(|x| exponent(*x)).max().unwrap_or(0)
 }
 
+/// Makes values whole, no more than there is room for, and says so: `false` where one does not fit.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+pub(super) fn make_whole(unit: Unit, values: &[f64], into: &mut Whole) -> bool {
+    assert!(values.len() <= Whole::ROOM, "there is no room for more");
+    let words = into.low.iter_mut().zip(&mut into.high).zip(&mut into.places);
+    let mut fit = true;
+    for (x, ((low, high), place)) in values.iter().zip(words) {
+        let (words, fits) = unit.words(*x);
+        [*low, *high] = words;
+        *place = unsigned(order_of_number(*x));
+        fit &= fits;
+    }
+    fit
+}
+
 /// The digits of a double, if it is neither zero nor too small to have all of them.
 #[inline(always)]
 fn digits(x: f64) -> u64 {
@@ -108,21 +123,6 @@ impl Unit {
         let carry = sign & u64::from(low == 0);
         let words = [(low ^ sign).wrapping_sub(sign), (high ^ sign).wrapping_add(carry)];
         (words, shift <= RANGE || is_zero)
-    }
-
-    /// Makes values whole, no more than there is room for, and says so: `false` where one does not fit.
-    #[inline(always)]
-    pub fn whole(self, values: &[f64], into: &mut Whole) -> bool {
-        assert!(values.len() <= Whole::ROOM, "there is no room for more");
-        let words = into.low.iter_mut().zip(&mut into.high).zip(&mut into.places);
-        let mut fit = true;
-        for (x, ((low, high), place)) in values.iter().zip(words) {
-            let (words, fits) = self.words(*x);
-            [*low, *high] = words;
-            *place = unsigned(order_of_number(*x));
-            fit &= fits;
-        }
-        fit
     }
 
     /// A sum of so many values in units; `None` where it is no multiple, or more than their sum may be.

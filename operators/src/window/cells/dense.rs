@@ -80,11 +80,7 @@ pub(super) fn add_dense(
             if is_far {
                 ask(cells, counts, taken + ASKED);
             }
-            let positions = keys.iter().map(|key| position(*key));
-            let some = match cells.add_whole(counts, positions, values, &mut whole) {
-                Some(some) => some,
-                None => cells.add_counted(counts, keys, position, |key| key, values),
-            };
+            let some = cells.add_rows(counts, keys, position, |key| key, values, &mut whole);
             taken += some;
             if some < keys.len() {
                 return taken;
