@@ -31,6 +31,9 @@ pub const HAND_ROWS: &str = "hand-written loop";
 /// The kernel written by hand, column by column.
 pub const HAND_COLUMNS: &str = "hand-written columns";
 
+/// All values of rows in memory read, and nothing done with them.
+pub const PASS: &str = "bare pass";
+
 /// A scanner for lines of one form, and the loop.
 pub const SCANNER: &str = "hand-written scanner and loop";
 
@@ -239,7 +242,16 @@ fn yardsticks(workload: &Arc<Workload>, scans: &Arc<Vec<Scan>>) -> Vec<Contender
         let (workload, scans) = (workload.clone(), scans.clone());
         Contender::new(name, scans.len(), move || Ok(Outcome::of(work(&workload, &scans)?)))
     };
-    takes_part.map(contender).collect()
+    let is_in_memory = workload.source == RowSource::Memory;
+    let pass = (is_tumbling && by_integer && is_in_memory).then(|| bare_pass(scans));
+    takes_part.map(contender).chain(pass).collect()
+}
+
+fn bare_pass(scans: &Arc<Vec<Scan>>) -> Contender {
+    let scans = scans.clone();
+    Contender::new(PASS, scans.len(), move || {
+        Ok(Outcome { rows: Some(hand::pass(&scans)?), ..Outcome::default() })
+    })
 }
 
 /// The windows that follow one another at a fixed step; those of sessions mean nothing.
@@ -333,9 +345,16 @@ mod tests {
     fn all_agree(workload: &Workload) -> Vec<String> {
         let contenders = contenders(workload, None, &Servers::default()).unwrap();
         let measured = measure(&contenders, 0, 1, |_| {}).unwrap();
-        let results =
-            |m: &super::super::measure::Measured| m.samples[0].outcome.checksum.unwrap().results;
-        assert!(measured.iter().all(|m| results(m) >= workload.keys), "{workload}");
+        for contender in &measured {
+            match contender.samples[0].outcome {
+                Outcome { checksum: Some(checksum), .. } => {
+                    assert!(checksum.results >= workload.keys, "{workload}: {}", contender.name);
+                }
+                Outcome { rows, .. } => {
+                    assert_eq!((contender.name.as_str(), rows), (PASS, Some(workload.rows as u64)));
+                }
+            }
+        }
         measured.into_iter().filter(|m| m.threads == 1).map(|m| m.name).collect()
     }
 
@@ -350,7 +369,7 @@ mod tests {
                 let names = all_agree(&Workload { query, key_type, skew, ..workload() });
                 let expected: &[&str] = match (query, key_type) {
                     (Query::Tumbling { .. }, KeyType::Integer) => {
-                        &[HAND_ROWS, HAND_COLUMNS, GROUP_TABLE, DATAFUSION, TIDEMILL]
+                        &[HAND_ROWS, HAND_COLUMNS, GROUP_TABLE, DATAFUSION, PASS, TIDEMILL]
                     }
                     (Query::Tumbling { .. }, KeyType::Text) => {
                         &[HAND_ROWS, GROUP_TABLE, DATAFUSION, TIDEMILL]
@@ -365,7 +384,7 @@ mod tests {
     #[test]
     fn one_key_is_a_workload_too() {
         let names = all_agree(&Workload { keys: 1, ..workload() });
-        assert_eq!(names.len(), 5);
+        assert_eq!(names.len(), 6);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! rows     row by row: slice, look up, add            one struct a group
 //! batches  a batch at a time: look up all, then       one array an aggregate, or the group table
 //!          count all, add all, …                      and the accumulators of DataFusion
+//! pass     nothing but reads all values               what memory allows
 //! ```
 //!
 //! All keep one table per slice of time, as long as the step from window to window. When the
@@ -15,10 +16,11 @@
 //! Invariant: a result is handed over once, when all splits have closed its window.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::thread;
 
 use arrow::array::cast::AsArray;
-use arrow::array::types::{Float64Type, TimestampMicrosecondType};
+use arrow::array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use parking_lot::Mutex;
@@ -71,6 +73,25 @@ pub(super) fn batches<T: BatchTable>(
     run(scans, windows, shared, |scan, slices: &mut Slices<'_, T>| {
         scan.batches()?.try_for_each(|batch| slices.update(&batch?))
     })
+}
+
+/// Every value is read and nothing is done with it, which is as fast as memory is; one thread for each split. Returns how
+/// many rows that were.
+pub(super) fn pass(scans: &[Scan]) -> Result<u64> {
+    let read = on_threads(scans, |scan| {
+        let mut read = Checksum::default();
+        for batch in scan.batches()? {
+            let batch = batch?;
+            let keys = batch.column(0).as_primitive::<Int64Type>().values();
+            let (times, values) = times_and_values(&batch);
+            let integers = keys.iter().chain(times).fold(0, |sum: i64, x| sum.wrapping_add(*x));
+            let bits = values.iter().fold(0, |sum: u64, x| sum.wrapping_add(x.to_bits()));
+            black_box((integers, bits));
+            read.results += batch.num_rows() as u64;
+        }
+        Ok(read)
+    })?;
+    Ok(read.results)
 }
 
 /// The times in microseconds and the values of a batch of the benchmark's rows.

@@ -1,6 +1,5 @@
 //! Sums in fixed point: doubles as whole multiples of one power of two, of which a cell has room for many. Integers are
-//! added without a look at what was lost, so that a row costs half of what it costs with doubles. On the data path of all
-//! sums whose keys lie close together.
+//! added without a look at what was lost, in half of the instructions. On the data path of tables by one integer.
 //!
 //! ```text
 //! value   sign | exponent | 52 bits  =  ± (2^52 + bits) << (exponent - the unit's)  units
@@ -15,7 +14,7 @@ use multiversion::multiversion;
 use super::super::extremum::order_of_number;
 use super::cell::{Words, unsigned};
 
-/// So many binary places lie between the first digits of the least and of the greatest value that fit.
+/// So many binary places lie between the first digits of the least value that fits, but for zero, and of the greatest.
 const RANGE: u64 = 27;
 
 /// Units that no value has.
